@@ -1,0 +1,1 @@
+"""Background jobs whose behaviour can be proved, on asyncio and on trio."""

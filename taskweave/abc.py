@@ -1,0 +1,94 @@
+"""The protocols that others may implement. A store that lacks an ability does not implement its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, Self, TypeVar, runtime_checkable
+
+from taskweave.core.events import RunEnded
+from taskweave.core.ids import JobId, Micros
+from taskweave.core.verbs import Claimed, Op, Settlement, SourceOp
+
+A = TypeVar("A")
+
+
+class Clock(Protocol):
+    """Wall time in microseconds since 1970, UTC. Memory and SQLite take store time from it."""
+
+    def wall(self) -> Micros: ...
+
+
+class Env(Clock, Protocol):
+    """The one clock and the one source of randomness and ids of a process; a simulator brings its own."""
+
+    def now(self) -> Micros:
+        """Monotonic microseconds."""
+        ...
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        ...
+
+    def new_id(self) -> JobId:
+        """A fresh UUIDv7."""
+        ...
+
+
+class Wakeups(Protocol):
+    async def wait(self) -> None:
+        """Return when something may have changed since the last return. A hint: it may be late, early, or lost."""
+        ...
+
+
+class Source(Protocol):
+    """What a worker needs: exchange, renew and enqueue. Brokers and foreign protocols are Sources too."""
+
+    async def apply(self, op: SourceOp[A], *, at: Micros | None = None) -> A: ...
+
+
+@runtime_checkable
+class Listens(Protocol):
+    """The ability to be told of changes; without it a worker polls."""
+
+    def listen(self, queues: Collection[str]) -> AbstractAsyncContextManager[Wakeups]: ...
+
+
+class TaskStore(Protocol):
+    """Where jobs live: every op is atomic, and means what `core.queue.Queue.apply` says.
+
+    A store is opened and closed by `async with`, and used from the runtime that opened it. `at` replaces store time
+    for one op; the conformance suite alone uses it. Raises StoreError (`transient` tells whether to try again,
+    `applied` whether the op may have taken effect) and InvalidInput.
+    """
+
+    @property
+    def url(self) -> str:
+        """The address without secrets, for messages."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+    async def apply(self, op: Op[A], *, at: Micros | None = None) -> A: ...
+
+    def another(self) -> TaskStore:
+        """A new, unopened store on the same jobs, for another thread or event loop."""
+        ...
+
+
+class Observer(Protocol):
+    """Told by the driver of what is going on; a failing observer is logged once and never disturbs a job."""
+
+    def started(self, jobs: Sequence[Claimed]) -> None: ...
+
+    def ended(self, run: RunEnded, job: Claimed, run_us: Micros) -> None: ...
+
+    def settled(self, settled: Sequence[Settlement]) -> None:
+        """These ends are durable: counts made here equal the store's."""
+        ...
+
+    def store_called(self, verb: str, took_us: Micros, problem: str | None) -> None: ...
+
+    def slots(self, used: int, total: int) -> None: ...

@@ -1,0 +1,81 @@
+"""What a store accepts: every bound has a name and a unit, and is checked before anything is stored."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from taskweave.core.ids import SPAN_MAX_US, Micros
+from taskweave.core.job import Spec
+from taskweave.exceptions import DuplicateId, InvalidName, InvalidValue, PayloadTooLarge
+
+NAME_CHARS_MAX: Final = 200
+PAYLOAD_BYTES_MAX: Final = 1 << 20
+RESULT_BYTES_MAX: Final = 1 << 20
+ERROR_CHARS_MAX: Final = 8 << 10  # of one attempt: type, message and traceback together
+PRIORITY_MIN: Final = -(1 << 15)
+PRIORITY_MAX: Final = (1 << 15) - 1
+ATTEMPTS_MAX: Final = 10_000
+TAGS_MAX: Final = 32
+BATCH_MAX: Final = 10_000  # jobs in one enqueue
+INSTANT_MAX: Final[Micros] = 1 << 53  # the year 2255
+
+
+@lru_cache(maxsize=4096)
+def check_name(field: str, name: str) -> str:
+    """Return the name of a queue, task, tag or key unchanged, or refuse it. Raises InvalidName."""
+    if not isinstance(name, str):
+        raise InvalidName(field, name, "is not text")
+    if not name:
+        raise InvalidName(field, name, "is empty")
+    if len(name) > NAME_CHARS_MAX:
+        raise InvalidName(field, name, f"has {len(name)} characters")
+    if not name.isprintable():
+        raise InvalidName(field, name, "has control or unprintable characters")
+    return name
+
+
+def check_spec(spec: Spec, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
+    """Refuse a spec that breaks a bound, naming the field. Raises InvalidInput."""
+    check_name("task", spec.task)
+    check_name("queue", spec.queue)
+    if len(spec.payload) > payload_bytes_max:
+        raise PayloadTooLarge(spec.task, len(spec.payload), payload_bytes_max)
+    if not isinstance(spec.priority, int) or not PRIORITY_MIN <= spec.priority <= PRIORITY_MAX:
+        raise InvalidValue("priority", spec.priority, f"an integer from {PRIORITY_MIN} to {PRIORITY_MAX}")
+    if not 0 <= spec.delay_us <= SPAN_MAX_US:
+        raise InvalidValue("delay", spec.delay_us, "microseconds from 0 to ten years")
+    if spec.at is not None and not 0 <= spec.at <= INSTANT_MAX:
+        raise InvalidValue("at", spec.at, "an instant between 1970 and 2255")
+    if spec.expires_in_us is not None and not 0 < spec.expires_in_us <= SPAN_MAX_US:
+        raise InvalidValue("deadline", spec.expires_in_us, "microseconds, more than 0, up to ten years")
+    if spec.timeout_us is not None and not 0 < spec.timeout_us <= SPAN_MAX_US:
+        raise InvalidValue("timeout", spec.timeout_us, "microseconds, more than 0, up to ten years")
+    if not 1 <= spec.max_attempts <= ATTEMPTS_MAX:
+        raise InvalidValue("max_attempts", spec.max_attempts, f"from 1 to {ATTEMPTS_MAX}")
+    if not 1 <= spec.max_lost <= ATTEMPTS_MAX:
+        raise InvalidValue("max_lost", spec.max_lost, f"from 1 to {ATTEMPTS_MAX}")
+    if spec.at_most_once and spec.max_attempts != 1:
+        raise InvalidValue("max_attempts", spec.max_attempts, "1, since the job is delivered at most once")
+    if spec.tags:
+        _check_tags(spec.tags)
+
+
+def _check_tags(tags: tuple[tuple[str, str], ...]) -> None:
+    if len(tags) > TAGS_MAX:
+        raise InvalidValue("tags", len(tags), f"at most {TAGS_MAX} of them")
+    for key, value in tags:
+        check_name("tag", key)
+        check_name(f"tag {key}", value)
+
+
+def check_batch(specs: tuple[Spec, ...], payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
+    """Refuse a batch with a bad spec, too many of them, or the same id twice. Raises InvalidInput."""
+    if len(specs) > BATCH_MAX:
+        raise InvalidValue("batch", len(specs), f"at most {BATCH_MAX} jobs in one enqueue")
+    seen: set[str] = set()
+    for spec in specs:
+        if spec.id in seen:
+            raise DuplicateId(spec.id)
+        seen.add(spec.id)
+        check_spec(spec, payload_bytes_max)

@@ -1,0 +1,64 @@
+"""What the engine may ask of the world, in the imperative; the driver performs them in the order given."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+from attrs import frozen
+
+from taskweave.core.ids import Fence, JobId
+from taskweave.core.verbs import Claimed, Exchange, Settlement
+
+
+class Why(StrEnum):
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    LEASE_LOST = "lease_lost"
+    DRAIN = "drain"
+
+
+@frozen
+class SendExchange:
+    """Send it; answer with ExchangeAnswered or ExchangeFailed. Never more than one is under way."""
+
+    request: Exchange
+
+
+@frozen
+class Run:
+    """Start these; each is answered by one RunEnded."""
+
+    jobs: tuple[Claimed, ...]
+
+
+@frozen
+class CancelRun:
+    id: JobId
+    fence: Fence
+    why: Why
+
+
+@frozen
+class Announce:
+    """These settlements are durable now: metrics, logs and waiters may know. Refused ones are not among them."""
+
+    settled: tuple[Settlement, ...]
+
+
+@frozen
+class Abandon:
+    """This run ignores its cancellation: its outcome is decided without it, its slot stays taken until it ends."""
+
+    id: JobId
+    fence: Fence
+
+
+@frozen
+class Stop:
+    """Nothing is left to do; the driver ends. `problem` is set when a store error that cannot pass ended it."""
+
+    problem: str | None = None
+
+
+Effect: TypeAlias = SendExchange | Run | CancelRun | Announce | Abandon | Stop

@@ -1,0 +1,115 @@
+"""What can happen to a worker, in the past tense; batches are one event, so that a busy worker handles few."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TypeAlias
+
+from attrs import frozen
+
+from taskweave.core.ids import Fence, JobId, Micros
+from taskweave.core.job import Failure, Spec
+from taskweave.core.verbs import CancelRequested, Exchanged, Lease
+
+
+class Ending(Enum):
+    """How a run of the task's function ended, as the runner saw it."""
+
+    RETURNED = auto()
+    RAISED = auto()
+    RETRY_AFTER = auto()
+    SNOOZED = auto()
+    CANCELLED = auto()  # the task raised Cancel
+    ABORTED = auto()  # the task raised Abort, or its result cannot be stored
+    STOPPED = auto()  # it obeyed a CancelRun
+    DIED = auto()  # the process that ran it exited
+    UNFIT = auto()  # this worker cannot run it: task unknown, or payload undecodable
+
+
+@frozen
+class RunEnded:
+    """`delay_us` with RETRY_AFTER and SNOOZED; `jitter` is a fresh number in [0, 1) for the retry policy."""
+
+    id: JobId
+    fence: Fence
+    ending: Ending
+    result: bytes | None = None
+    result_dropped: str | None = None
+    failure: Failure | None = None
+    delay_us: Micros = 0
+    cause: str | None = None
+    reason: str | None = None
+    spawn: tuple[Spec, ...] = ()
+    jitter: float = 0.0
+
+
+@frozen
+class Ended:
+    runs: tuple[RunEnded, ...]
+
+
+@frozen
+class ExchangeAnswered:
+    """`sent_at` is the worker's monotonic instant just before the request left: leases are counted from there."""
+
+    claim_id: str
+    sent_at: Micros
+    answer: Exchanged
+
+
+@frozen
+class ExchangeFailed:
+    """The store could not answer; whether the exchange was applied may be unknown, so it is resent as it was."""
+
+    claim_id: str
+    problem: str
+    transient: bool
+    jitter: float
+
+
+@frozen
+class RenewedLeases:
+    """The keeper renewed these; `sent_at` as above."""
+
+    leases: tuple[Lease, ...]
+    sent_at: Micros
+
+
+@frozen
+class LeasesLost:
+    leases: tuple[Lease, ...]
+
+
+@frozen
+class CancelsRequested:
+    requests: tuple[CancelRequested, ...]
+
+
+@frozen
+class Woken:
+    """A hint: something in the store may have changed."""
+
+
+@frozen
+class Ticked:
+    """Time has passed."""
+
+
+@frozen
+class StopRequested:
+    """Drain: claim nothing more, let runs end within `grace_us`, then give the rest back. Again: give back now."""
+
+    grace_us: Micros
+
+
+Event: TypeAlias = (
+    Ended
+    | ExchangeAnswered
+    | ExchangeFailed
+    | RenewedLeases
+    | LeasesLost
+    | CancelsRequested
+    | Woken
+    | Ticked
+    | StopRequested
+)
