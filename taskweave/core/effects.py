@@ -8,7 +8,7 @@ from typing import TypeAlias
 from attrs import frozen
 
 from taskweave.core.ids import Fence, JobId
-from taskweave.core.verbs import Claimed, Exchange, Settlement
+from taskweave.core.verbs import Claimed, Exchange, Lease, Settlement
 
 
 class Why(StrEnum):
@@ -41,9 +41,10 @@ class CancelRun:
 
 @frozen
 class Announce:
-    """These settlements are durable now: metrics, logs and waiters may know. Refused ones are not among them."""
+    """These settlements are durable now: metrics, logs and waiters may know. The refused ones changed nothing."""
 
     settled: tuple[Settlement, ...]
+    refused: tuple[Lease, ...] = ()
 
 
 @frozen

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from taskweave.core.ids import Fence, JobId, Micros
 from taskweave.core.job import Failure, Spec
-from taskweave.core.verbs import CancelRequested, Exchanged, Lease
+from taskweave.core.verbs import CancelRequested, Exchanged, Lease, LeaseProgress
 
 
 class Ending(Enum):
@@ -28,7 +28,10 @@ class Ending(Enum):
 
 @frozen
 class RunEnded:
-    """`delay_us` with RETRY_AFTER and SNOOZED; `jitter` is a fresh number in [0, 1) for the retry policy."""
+    """`delay_us` with RETRY_AFTER and SNOOZED; `jitter` is a fresh number in [0, 1) for the retry policy.
+
+    With STOPPED, `reason` is what the runner knows of how it was stopped.
+    """
 
     id: JobId
     fence: Fence
@@ -68,16 +71,17 @@ class ExchangeFailed:
 
 
 @frozen
-class RenewedLeases:
-    """The keeper renewed these; `sent_at` as above."""
+class LeasesLost:
+    """These are not this worker's any more: a renewal was refused, or its own deadline for renewing has passed."""
 
     leases: tuple[Lease, ...]
-    sent_at: Micros
 
 
 @frozen
-class LeasesLost:
-    leases: tuple[Lease, ...]
+class Progressed:
+    """The latest word of each of these runs; it rides on an exchange, at most once a second."""
+
+    reports: tuple[LeaseProgress, ...]
 
 
 @frozen
@@ -106,8 +110,8 @@ Event: TypeAlias = (
     Ended
     | ExchangeAnswered
     | ExchangeFailed
-    | RenewedLeases
     | LeasesLost
+    | Progressed
     | CancelsRequested
     | Woken
     | Ticked

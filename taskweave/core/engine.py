@@ -1,0 +1,345 @@
+"""The worker's brain: what happened comes in, what to do goes out; no I/O, no clock, no await.
+
+The engine holds what one member runs, the settlements that wait for the next exchange, and at most one exchange
+under way. Everything that ends meanwhile rides on the next one, so batches grow with the load and an idle worker
+answers at once, without any timer.
+
+Rules
+  - An exchange that failed is resent as it was, claim_id and all, until the store has answered: its outcome is
+    unknown, and its tokens make the repeat harmless.
+  - Claimed jobs ≤ free slots. At most half of the slots are claimed at once, so that one half runs while the other
+    is exchanged.
+  - A run that was told to stop and does not within `obey_us` is decided without it; its slot stays taken until it
+    ends, and what it says then is ignored (its fence would refuse it anyway).
+  - `wake_at()` is the one number the driver sleeps on; a Ticked at that instant makes progress.
+Rejected: renewing leases here. A blocked event loop must not lose its leases, so the keeper has its own thread and
+book (core.lease) and only tells of what is lost.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from attrs import define, field, frozen
+
+from taskweave.core.effects import Abandon, Announce, CancelRun, Effect, Run, SendExchange, Stop, Why
+from taskweave.core.endings import settlement_of, stopped
+from taskweave.core.events import (
+    CancelsRequested,
+    Ended,
+    Ending,
+    Event,
+    ExchangeAnswered,
+    ExchangeFailed,
+    LeasesLost,
+    Progressed,
+    RunEnded,
+    StopRequested,
+    Ticked,
+    Woken,
+)
+from taskweave.core.ids import MILLISECOND, SECOND, Fence, JobId, Micros
+from taskweave.core.life import fragile
+from taskweave.core.retry import Retry
+from taskweave.core.verbs import CancelRequested, Claimed, Exchange, LeaseProgress, Settlement
+
+BACKOFF_BASE_US: Final[Micros] = 100 * MILLISECOND
+BACKOFF_CAP_US: Final[Micros] = 30 * SECOND
+LATE_STOP_US: Final[Micros] = 2 * SECOND  # after the grace of a drain, what cannot be settled is left to its lease
+
+
+@frozen
+class Settings:
+    """How one member works. `queues` are names with weights; spans in microseconds."""
+
+    member: str
+    queues: tuple[tuple[str, int], ...] = (("default", 1),)
+    slots: int = 100
+    lease_us: Micros = 30 * SECOND
+    poll_us: Micros = SECOND
+    obey_us: Micros = 5 * SECOND  # how long a run may take to obey a stop
+    obey_drain_us: Micros = SECOND
+    attend_us: Micros = 250 * MILLISECOND  # a hint met with all slots taken is followed at most this often
+    progress_us: Micros = SECOND
+    until_idle: bool = False  # stop when nothing is left to do, now or later
+
+    @property
+    def claim_max(self) -> int:
+        return max(1, (self.slots + 1) // 2)
+
+
+@define
+class Running:
+    """One run: `why` is set once it has been told to stop."""
+
+    job: Claimed
+    began: Micros
+    why: Why | None = None
+    asked: str | None = None
+
+
+@define
+class Engine:
+    """One worker's state; `handle` never awaits, so every step is atomic."""
+
+    settings: Settings
+    policies: Mapping[str, Retry | None]
+    new_id: Callable[[], str]
+
+    running: dict[JobId, Running] = field(factory=dict)
+    left: set[tuple[JobId, Fence]] = field(factory=set)  # decided without them; each still takes a slot
+    outbox: list[Settlement] = field(factory=list)
+    progress: dict[JobId, LeaseProgress] = field(factory=dict)
+    stopped: bool = False
+    sent: Exchange | None = None
+    _resend_at: Micros | None = None  # set while `sent` waits to be sent again
+    _failures: int = 0
+    _hungry: bool = True  # there may be something to claim
+    _poll_at: Micros = 0
+    _last_sent: Micros = -(1 << 62)
+    _later: bool = True  # the store may hold jobs that are due later
+    _deadlines: list[tuple[Micros, JobId, Fence]] = field(factory=list)
+    _grace_until: Micros | None = None  # set while draining
+    _drained: bool = False  # the rest has been told to stop
+    _credits: dict[str, int] = field(factory=dict)
+    _tasks: tuple[str, ...] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._tasks = tuple(sorted(self.policies))
+        self._credits = {queue: 0 for queue, _ in self.settings.queues}
+
+    @property
+    def used(self) -> int:
+        """Slots that are taken."""
+        return len(self.running) + len(self.left)
+
+    def handle(self, event: Event, now: Micros) -> list[Effect]:
+        """Return what to do, in the order in which to do it."""
+        effects: list[Effect] = []
+        if self.stopped:
+            return effects
+        match event:
+            case Ended(runs):
+                for run in runs:
+                    self._ended(run, now)
+            case ExchangeAnswered():
+                self._answered(event, now, effects)
+            case ExchangeFailed():
+                self._failed(event, now, effects)
+            case Woken():
+                self._hungry = True
+            case CancelsRequested(requests):
+                self._cancel(requests, now, effects)
+            case LeasesLost(leases):
+                for lease in leases:
+                    run_ = self.running.get(lease.id)
+                    if run_ is not None and run_.job.fence == lease.fence:
+                        self._stop_run(run_, Why.LEASE_LOST, None, now, effects)
+            case Progressed(reports):
+                for report in reports:
+                    self.progress[report.id] = report
+            case StopRequested(grace_us):
+                self._grace_until = now if self._grace_until is not None else now + grace_us
+            case Ticked():
+                pass
+        self._enforce(now, effects)
+        self._exchange(now, effects)
+        self._finish(now, effects)
+        return effects
+
+    def wake_at(self) -> Micros | None:
+        """The next instant at which a Ticked would do something; None when only an event can."""
+        if self.stopped:
+            return None
+        at: list[Micros] = [self._deadlines[0][0]] if self._deadlines else []
+        if self._grace_until is not None:
+            at.append(self._grace_until + LATE_STOP_US if self._drained else self._grace_until)
+        if self.sent is not None:
+            if self._resend_at is not None:
+                at.append(self._resend_at)
+        else:
+            if self._may_claim():
+                at.append(self._poll_at)
+            elif self._hungry and self.running:
+                at.append(self._last_sent + self.settings.attend_us)
+            if self.progress:
+                at.append(self._last_sent + self.settings.progress_us)
+        return min(at, default=None)
+
+    # --- ends of runs ---------------------------------------------------------------------------------------------
+
+    def _ended(self, run: RunEnded, now: Micros) -> None:
+        running = self.running.get(run.id)
+        if running is None or running.job.fence != run.fence:
+            self.left.discard((run.id, run.fence))
+            return
+        del self.running[run.id]
+        self.progress.pop(run.id, None)
+        job = running.job
+        policy = self.policies.get(job.spec.task)
+        settlement = settlement_of(run, job, policy, running.why, now - running.began, running.asked)
+        if settlement is not None:
+            self.outbox.append(settlement)
+
+    def _stop_run(self, running: Running, why: Why, asked: str | None, now: Micros, effects: list[Effect]) -> None:
+        """Tell a run to stop, once; a lost lease is stronger than any other reason."""
+        job = running.job
+        if running.why is not None:
+            if why is Why.LEASE_LOST:
+                running.why = why
+            return
+        running.why, running.asked = why, asked
+        obey = self.settings.obey_drain_us if why is Why.DRAIN else self.settings.obey_us
+        heapq.heappush(self._deadlines, (now + obey, job.id, job.fence))
+        effects.append(CancelRun(job.id, job.fence, why))
+
+    def _cancel(self, requests: tuple[CancelRequested, ...], now: Micros, effects: list[Effect]) -> None:
+        for request in requests:
+            running = self.running.get(request.id)
+            if running is not None and running.job.fence == request.fence:
+                self._stop_run(running, Why.CANCELLED, request.reason, now, effects)
+
+    def _enforce(self, now: Micros, effects: list[Effect]) -> None:
+        """Deadlines that have come: of timeouts, of runs that do not obey, of the drain."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, id, fence = heapq.heappop(self._deadlines)
+            running = self.running.get(id)
+            if running is None or running.job.fence != fence:
+                continue
+            if running.why is None:
+                self._stop_run(running, Why.TIMEOUT, None, now, effects)
+            else:
+                self._leave(running, now, effects)
+        if self._grace_until is not None and now >= self._grace_until and not self._drained:
+            self._drained = True
+            for running in self.running.values():
+                self._stop_run(running, Why.DRAIN, None, now, effects)
+
+    def _leave(self, running: Running, now: Micros, effects: list[Effect]) -> None:
+        """Decide a run that ignores its cancellation; it keeps its slot until it ends."""
+        job = running.job
+        del self.running[job.id]
+        self.left.add((job.id, job.fence))
+        self.progress.pop(job.id, None)
+        run = RunEnded(job.id, job.fence, Ending.STOPPED, reason="it ignored its cancellation and was left behind")
+        policy = self.policies.get(job.spec.task)
+        settlement = settlement_of(run, job, policy, running.why, now - running.began, running.asked)
+        if settlement is not None:
+            self.outbox.append(settlement)
+        effects.append(Abandon(job.id, job.fence))
+
+    # --- exchanges ------------------------------------------------------------------------------------------------
+
+    def _may_claim(self) -> bool:
+        return self._grace_until is None and self.used < self.settings.slots
+
+    def _exchange(self, now: Micros, effects: list[Effect]) -> None:
+        """Send the next exchange if one is due and none is under way."""
+        if self.sent is not None:
+            if self._resend_at is not None and now >= self._resend_at:
+                self._resend_at = None
+                effects.append(SendExchange(self.sent))
+            return
+        want = 0
+        if self._may_claim() and (self._hungry or now >= self._poll_at):
+            want = min(self.settings.slots - self.used, self.settings.claim_max)
+        since = now - self._last_sent
+        attend = self._hungry and bool(self.running) and since >= self.settings.attend_us
+        report = bool(self.progress) and since >= self.settings.progress_us
+        if not (want or self.outbox or attend or report):
+            return
+        if not want and self._may_claim() and self.outbox:
+            want = min(self.settings.slots - self.used, self.settings.claim_max)  # the trip is made anyway
+        held = sum(1 for r in self.running.values() if r.job.lost_count and fragile(r.job.spec, r.job.lost_count))
+        self.sent = Exchange(
+            self.settings.member,
+            self.new_id(),
+            want,
+            self._queue_order(),
+            self._tasks,
+            self.settings.lease_us,
+            tuple(self.outbox),
+            tuple(self.progress.values()),
+            max(0, 1 - held),
+        )
+        self.outbox = []
+        self.progress = {}
+        self._hungry = False
+        self._last_sent = now
+        effects.append(SendExchange(self.sent))
+
+    def _queue_order(self) -> tuple[str, ...]:
+        """The queues by smooth weighted round-robin: a queue of weight 3 comes first three times as often as of 1."""
+        queues = self.settings.queues
+        if len(queues) == 1:
+            return (queues[0][0],)
+        for queue, weight in queues:
+            self._credits[queue] += weight
+        order = sorted(self._credits, key=lambda queue: -self._credits[queue])
+        self._credits[order[0]] -= sum(weight for _, weight in queues)
+        return tuple(order)
+
+    def _answered(self, event: ExchangeAnswered, now: Micros, effects: list[Effect]) -> None:
+        sent, answer = self.sent, event.answer
+        if sent is None or sent.claim_id != event.claim_id:
+            return
+        self.sent = None
+        self._failures = 0
+        if sent.settle:
+            stale = {(lease.id, lease.fence) for lease in answer.refused}
+            settled = tuple(s for s in sent.settle if (s.id, s.fence) not in stale) if stale else sent.settle
+            effects.append(Announce(settled, answer.refused))
+        if answer.claimed:
+            self._start(answer.claimed, now, effects)
+        self._cancel(answer.cancels, now, effects)
+        if sent.want and len(answer.claimed) >= sent.want:
+            self._hungry = True
+        if sent.want:
+            wait = self.settings.poll_us
+            if answer.next_due is not None:
+                wait = min(wait, max(answer.next_due - answer.now, MILLISECOND))
+            self._poll_at = now + wait
+            self._later = answer.next_due is not None or bool(answer.claimed)
+
+    def _start(self, claimed: tuple[Claimed, ...], now: Micros, effects: list[Effect]) -> None:
+        if self._grace_until is not None:  # the answer of an exchange sent before the stop: give back, unharmed
+            for job in claimed:
+                run = RunEnded(job.id, job.fence, Ending.STOPPED)
+                self.outbox.append(stopped(run, Why.DRAIN, None))
+            return
+        for job in claimed:
+            older = self.running.pop(job.id, None)
+            if older is not None:  # its lease was lost and it has come back to us: the old run has no say any more
+                self.left.add((job.id, older.job.fence))
+                effects.append(CancelRun(job.id, older.job.fence, Why.LEASE_LOST))
+            self.running[job.id] = Running(job, now)
+            if job.spec.timeout_us is not None:
+                heapq.heappush(self._deadlines, (now + job.spec.timeout_us, job.id, job.fence))
+        effects.append(Run(claimed))
+
+    def _failed(self, event: ExchangeFailed, now: Micros, effects: list[Effect]) -> None:
+        if self.sent is None or self.sent.claim_id != event.claim_id:
+            return
+        if not event.transient:
+            self.stopped = True
+            effects.append(Stop(event.problem))
+            return
+        self._failures += 1
+        most = min(BACKOFF_CAP_US, BACKOFF_BASE_US << min(self._failures - 1, 20))
+        self._resend_at = now + max(MILLISECOND, int(most * event.jitter))
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def _finish(self, now: Micros, effects: list[Effect]) -> None:
+        if self.stopped:
+            return
+        quiet = not self.running and not self.outbox and self.sent is None
+        draining = self._grace_until is not None
+        late = draining and self._drained and now >= (self._grace_until or 0) + LATE_STOP_US
+        idle = self.settings.until_idle and not (self._hungry or self._later or self.left)
+        if late or (quiet and (draining or idle)):
+            self.stopped = True
+            effects.append(Stop())
+
