@@ -22,6 +22,8 @@ from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Final
 
+from attrs import define
+
 from taskweave.core.ids import SECOND, Fence, JobId, Micros
 from taskweave.core.verbs import Lease
 from taskweave.exceptions import InvalidValue
@@ -32,6 +34,15 @@ RENEWALS_PER_LEASE: Final = 3  # two may fail before the lease is in danger
 MARGINS_PER_LEASE: Final = 10
 ASKS_PER_LEASE: Final = 10  # how often a renewal that was not answered is asked for again
 _SWEEP_FROM: Final = 1_024  # entries of a heap, below which emptied batches are not worth a sweep
+
+
+@define(eq=False)
+class _Batch:
+    """The leases with one end: by key the lease and its stop instant. Only the heap entry with `ask_at` counts."""
+
+    until: Micros
+    ask_at: Micros
+    leases: dict[tuple[JobId, Fence], tuple[Lease, Micros | None]]
 
 
 class LeaseBook:
@@ -48,20 +59,20 @@ class LeaseBook:
         self.renew_us: Final = lease_us // RENEWALS_PER_LEASE
         self.margin_us: Final = lease_us // MARGINS_PER_LEASE
         self.again_us: Final = lease_us // ASKS_PER_LEASE
-        self._ends: dict[tuple[JobId, Fence], Micros] = {}
-        self._batches: dict[Micros, dict[tuple[JobId, Fence], tuple[Lease, Micros | None]]] = {}
+        self._held: dict[tuple[JobId, Fence], _Batch] = {}
+        self._batches: dict[Micros, _Batch] = {}
         self._asks: list[tuple[Micros, Micros]] = []  # heap of (when to renew, end of the batch)
         self._limits: list[Micros] = []  # heap of ends
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._held)
 
     def __contains__(self, lease: Lease) -> bool:
-        return (lease.id, lease.fence) in self._ends
+        return (lease.id, lease.fence) in self._held
 
     def __iter__(self) -> Iterator[Lease]:
-        """Every lease held, those that end first in no particular order."""
-        return (lease for batch in self._batches.values() for lease, _ in batch.values())
+        """Every lease held, in no particular order."""
+        return (lease for batch in self._batches.values() for lease, _ in batch.leases.values())
 
     def add(self, lease: Lease, until_us: Micros, stop_at_us: Micros | None = None) -> None:
         """Hold a lease that was just taken: `until_us` is the sending of the request + the length of the lease.
@@ -69,24 +80,21 @@ class LeaseBook:
         From `stop_at_us` on it is not renewed any more. A lease that is held already takes these instants instead.
         """
         key = (lease.id, lease.fence)
-        if key in self._ends:
+        if key in self._held:
             self.drop(lease)
-        self._ends[key] = until_us
-        batch = self._batches.get(until_us)
-        if batch is None:
-            batch = self._opened(until_us)
-        batch[key] = (lease, stop_at_us)
+        batch = self._batches.get(until_us) or self._opened(until_us)
+        batch.leases[key] = (lease, stop_at_us)
+        self._held[key] = batch
 
     def drop(self, lease: Lease) -> bool:
         """Forget a lease, because its run is settled or it was lost; False when it is not held."""
         key = (lease.id, lease.fence)
-        until = self._ends.pop(key, None)
-        if until is None:
+        batch = self._held.pop(key, None)
+        if batch is None:
             return False
-        batch = self._batches[until]
-        del batch[key]
-        if not batch:
-            del self._batches[until]
+        del batch.leases[key]
+        if not batch.leases:
+            del self._batches[batch.until]
         return True
 
     def renewed(self, leases: Iterable[Lease], sent_at: Micros) -> None:
@@ -96,34 +104,23 @@ class LeaseBook:
         """
         until = sent_at + self.lease_us
         for lease in leases:
-            key = (lease.id, lease.fence)
-            before = self._ends.get(key)
-            if before is None or before >= until:
-                continue
-            old = self._batches[before]
-            entry = old.pop(key)
-            if not old:
-                del self._batches[before]
-            self._ends[key] = until
-            batch = self._batches.get(until)
-            if batch is None:
-                batch = self._opened(until)
-            batch[key] = entry
+            batch = self._held.get((lease.id, lease.fence))
+            if batch is not None and batch.until < until:
+                _, stop_at = batch.leases[lease.id, lease.fence]
+                self.add(lease, until, stop_at)
 
     def due(self, now: Micros) -> list[Lease]:
         """The leases to renew now. Each is named again a tenth of the lease later, until it is renewed or dropped."""
         leases: list[Lease] = []
         asks, batches = self._asks, self._batches
-        again: list[tuple[Micros, Micros]] = []
         while asks and asks[0][0] <= now:
-            _, until = heappop(asks)
+            at, until = heappop(asks)
             batch = batches.get(until)
-            if batch is None:
+            if batch is None or batch.ask_at != at:
                 continue
-            leases += [lease for lease, stop_at in batch.values() if stop_at is None or now < stop_at]
-            again.append((now + self.again_us, until))
-        for ask in again:
-            heappush(asks, ask)
+            leases += [lease for lease, stop_at in batch.leases.values() if stop_at is None or now < stop_at]
+            batch.ask_at = now + self.again_us
+            heappush(asks, (batch.ask_at, until))
         return leases
 
     def overdue(self, now: Micros) -> list[Lease]:
@@ -134,39 +131,32 @@ class LeaseBook:
             batch = self._batches.pop(heappop(limits), None)
             if batch is None:
                 continue
-            for key, (lease, _) in batch.items():
-                del self._ends[key]
+            for key, (lease, _) in batch.leases.items():
+                del self._held[key]
                 leases.append(lease)
         return leases
 
     def wake_at(self) -> Micros | None:
         """When due() or overdue() is to be asked next; None when nothing is held."""
         asks, limits, batches = self._asks, self._limits, self._batches
-        while asks and asks[0][1] not in batches:
-            heappop(asks)
-        while limits and limits[0] not in batches:
-            heappop(limits)
-        if not limits:
+        if not batches:
+            asks.clear()
+            limits.clear()
             return None
-        limit = limits[0] - self.margin_us
-        return min(asks[0][0], limit) if asks else limit
+        while (batch := batches.get(asks[0][1])) is None or batch.ask_at != asks[0][0]:
+            heappop(asks)
+        while limits[0] not in batches:
+            heappop(limits)
+        return min(asks[0][0], limits[0] - self.margin_us)
 
-    def _opened(self, until: Micros) -> dict[tuple[JobId, Fence], tuple[Lease, Micros | None]]:
-        batch: dict[tuple[JobId, Fence], tuple[Lease, Micros | None]] = {}
+    def _opened(self, until: Micros) -> _Batch:
+        batch = _Batch(until, until - self.lease_us + self.renew_us, {})
         self._batches[until] = batch
-        heappush(self._asks, (until - self.lease_us + self.renew_us, until))
+        heappush(self._asks, (batch.ask_at, until))
         heappush(self._limits, until)
         if len(self._limits) > _SWEEP_FROM and len(self._limits) > 2 * len(self._batches):
-            self._sweep()
+            self._asks = [(batch.ask_at, until) for until, batch in self._batches.items()]
+            self._limits = list(self._batches)
+            heapify(self._asks)
+            heapify(self._limits)
         return batch
-
-    def _sweep(self) -> None:
-        """Rebuild both heaps without the batches that emptied, one entry for each batch that is left."""
-        soonest: dict[Micros, Micros] = {}
-        for at, until in self._asks:
-            if until in self._batches:
-                soonest[until] = min(at, soonest.get(until, at))
-        self._asks = [(at, until) for until, at in soonest.items()]
-        self._limits = list(self._batches)
-        heapify(self._asks)
-        heapify(self._limits)

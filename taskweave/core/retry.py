@@ -60,7 +60,7 @@ class Rule:
     retry: Retry | None
 
 
-@frozen
+@frozen(init=False)
 class Retry:
     """Bounds every job to `attempts` starts that fail, with growing pauses between them.
 
