@@ -1,0 +1,1 @@
+"""The pure core: attrs values and synchronous decisions. No I/O, no clock, no randomness, no event loop."""
