@@ -80,7 +80,7 @@ def renew(life: Life, fence: int, now: Micros, lease_us: Micros) -> Life | None:
 
 def settle(job: Job, settlement: Settlement, now: Micros) -> Life | None:
     """The life after this settlement; the same life for a repeat; None when it is stale and changes nothing."""
-    life, spec, hold = job.life, job.spec, job.life.hold
+    life, hold = job.life, job.life.hold
     digest = settlement.digest()
     token = life.settled
     if token is not None and token.fence == settlement.fence and token.digest == digest:
@@ -123,18 +123,25 @@ def settle(job: Job, settlement: Settlement, now: Micros) -> Life | None:
 
 
 def _effective(job: Job, settlement: Settlement) -> tuple[Verb, str | None, str | None]:
+    hold = job.life.hold
+    cancel = None if hold is None else hold.cancel
+    return verdict(job.spec, job.life.attempt, job.life.unfit_count, cancel, settlement)
+
+
+def verdict(
+    spec: Spec, attempt: int, unfit_count: int, cancel: str | None, settlement: Settlement
+) -> tuple[Verb, str | None, str | None]:
     """The verb that really applies, with its cause and reason: bounds and a cancel request beat what was asked."""
     verb, cause, reason = settlement.verb, settlement.cause, settlement.reason
     if verb not in _AGAIN:
         return verb, cause, reason
-    hold, spec, life = job.life.hold, job.spec, job.life
-    if hold is not None and hold.cancel is not None:
-        return Verb.CANCEL, "cancelled", hold.cancel
+    if cancel is not None:
+        return Verb.CANCEL, "cancelled", cancel
     if spec.at_most_once:
         return (Verb.ABANDON, "released", reason) if verb is Verb.RELEASE else (Verb.FAIL, "at_most_once", reason)
-    if verb is Verb.RETRY and life.attempt >= spec.max_attempts:
+    if verb is Verb.RETRY and attempt >= spec.max_attempts:
         return Verb.FAIL, cause or "exhausted", reason
-    if settlement.unfit and life.unfit_count + 1 >= UNFIT_MAX:
+    if settlement.unfit and unfit_count + 1 >= UNFIT_MAX:
         return Verb.FAIL, cause or "unfit", reason
     return verb, cause, reason
 
