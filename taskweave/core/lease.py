@@ -74,16 +74,17 @@ class LeaseBook:
         """Every lease held, in no particular order."""
         return (lease for batch in self._batches.values() for lease, _ in batch.leases.values())
 
-    def add(self, lease: Lease, until_us: Micros, stop_at_us: Micros | None = None) -> None:
-        """Hold a lease that was just taken: `until_us` is the sending of the request + the length of the lease.
+    def add(self, lease: Lease, sent_at: Micros, stop_at: Micros | None = None) -> None:
+        """Hold a lease that was taken by a request sent at this instant; from `stop_at` on it is not renewed.
 
-        From `stop_at_us` on it is not renewed any more. A lease that is held already takes these instants instead.
+        A lease that is held already takes these instants instead.
         """
         key = (lease.id, lease.fence)
         if key in self._held:
             self.drop(lease)
-        batch = self._batches.get(until_us) or self._opened(until_us)
-        batch.leases[key] = (lease, stop_at_us)
+        until = sent_at + self.lease_us
+        batch = self._batches.get(until) or self._opened(until)
+        batch.leases[key] = (lease, stop_at)
         self._held[key] = batch
 
     def drop(self, lease: Lease) -> bool:
@@ -107,7 +108,7 @@ class LeaseBook:
             batch = self._held.get((lease.id, lease.fence))
             if batch is not None and batch.until < until:
                 _, stop_at = batch.leases[lease.id, lease.fence]
-                self.add(lease, until, stop_at)
+                self.add(lease, sent_at, stop_at)
 
     def due(self, now: Micros) -> list[Lease]:
         """The leases to renew now. Each is named again a tenth of the lease later, until it is renewed or dropped."""

@@ -35,6 +35,7 @@ Strategy: TypeAlias = Literal["exponential", "fixed", "linear", "decorrelated"]
 Errors: TypeAlias = Sequence[type[BaseException]]
 
 FACTOR_MAX: Final = 1_000.0
+KIND_CHARS_MAX: Final = 200
 DECORRELATED_FACTOR: Final = 3.0
 _STRATEGIES: Final = get_args(Strategy)
 _NEVER_REACHED: Final = 1 << 62
@@ -44,7 +45,7 @@ _ANY: Final[Errors] = (Exception,)
 
 def kind(error: type[BaseException]) -> str:
     """Return the name by which rules meet this class: its module and qualified name, e.g. "builtins.OSError"."""
-    return f"{error.__module__}.{error.__qualname__}"
+    return f"{error.__module__}.{error.__qualname__}"[:KIND_CHARS_MAX]
 
 
 def kinds(error: type[BaseException]) -> tuple[str, ...]:
