@@ -46,6 +46,7 @@ class Verb(StrEnum):
     CANCEL = "cancel"
     EXPIRE = "expire"
     REVIVE = "revive"  # an operator's retry of a finished job
+    POSTPONE = "postpone"  # another due time for a job that waits, by an update or a replacement
 
     __hash__ = str.__hash__
 
@@ -57,9 +58,11 @@ NEXT: Final[dict[tuple[State, Verb], State]] = {
     (State.SCHEDULED, Verb.PROMOTE): State.READY,
     (State.SCHEDULED, Verb.CANCEL): State.CANCELLED,
     (State.SCHEDULED, Verb.EXPIRE): State.EXPIRED,
+    (State.SCHEDULED, Verb.POSTPONE): State.SCHEDULED,
     (State.READY, Verb.CLAIM): State.RUNNING,
     (State.READY, Verb.CANCEL): State.CANCELLED,
     (State.READY, Verb.EXPIRE): State.EXPIRED,
+    (State.READY, Verb.POSTPONE): State.SCHEDULED,
     (State.RUNNING, Verb.SUCCEED): State.SUCCEEDED,
     (State.RUNNING, Verb.FAIL): State.FAILED,
     (State.RUNNING, Verb.RETRY): State.SCHEDULED,

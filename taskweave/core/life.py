@@ -4,20 +4,24 @@ Every store takes these steps and no others. The queue machine and the SQLite st
 run on a server (SQL functions, Lua) must be observationally equal to them. A step that does not apply returns None
 (or the same life, where it is a repeat); nothing here raises for expected trouble.
 
-Rules (the numbers are those of ARCHITECTURE.md, "Rules of a job's life"):
+Rules
   fence     +1 at every claim and at every exit from running to a state that is not terminal
   attempt   +1 at the claim; given back when the worker, not the task, ended it
   settled   the token of the last settlement; the same token again is a repeat, another fence is stale
-  run_at    changes only by retry, snooze and a delayed release
+  run_at    changes only by retry, snooze, a delayed release, and an operator's or a replacement's new due time
+  expired   a lease has run out iff now >= lease_until; only renewing needs a lease that has not
+
+A step reads only what `JobRow` names, so that a store may keep its rows in its own shape. Lives are built by
+position: they are made twice for every job that runs, and `evolve` costs as much as the rest of a step.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from attrs import evolve
 
-from taskweave.core.ids import Micros
+from taskweave.core.ids import SECOND, Fence, Micros
 from taskweave.core.job import (
     TERMINAL,
     UNSTARTED,
@@ -27,6 +31,7 @@ from taskweave.core.job import (
     Hold,
     Job,
     Life,
+    Progress,
     Settled,
     Spec,
     State,
@@ -34,19 +39,44 @@ from taskweave.core.job import (
     move,
 )
 from taskweave.core.verbs import Change, Settlement
+from taskweave.exceptions import IllegalTransition
 
 HISTORY_MAX: Final = 10
 UNFIT_MAX: Final = 10  # releases because no worker could run it, before it is a dead letter
+GAP_LEASES: Final = 3  # a silence of maintenance longer than this many leases is a jump of the clock, or an outage
+GAP_MIN_US: Final[Micros] = 10 * SECOND  # ordinary gaps are about a second, however short the leases are
 
 _AGAIN: Final = frozenset({Verb.RETRY, Verb.SNOOZE, Verb.RELEASE})
+SETTLING: Final = _AGAIN | {Verb.SUCCEED, Verb.FAIL, Verb.CANCEL}  # the verbs that a Settlement may carry
+
+
+class JobRow(Protocol):
+    """What a step reads of a job."""
+
+    @property
+    def spec(self) -> Spec: ...
+    @property
+    def created_at(self) -> Micros: ...
+    @property
+    def expires_at(self) -> Micros | None: ...
+    @property
+    def life(self) -> Life: ...
+
+
+# --- birth, promotion, claim --------------------------------------------------------------------------------------
+
+
+def first(spec: Spec, now: Micros) -> tuple[Life, Micros | None]:
+    """The life with which a spec starts when it is accepted at `now`, and the instant at which it expires."""
+    due = spec.at if spec.at is not None else now + spec.delay_us
+    expires = None if spec.expires_in_us is None else now + spec.expires_in_us
+    return Life(State.SCHEDULED if due > now else State.READY, due), expires
 
 
 def born(spec: Spec, seq: int, now: Micros) -> Job:
     """The job that this spec becomes when it is accepted at `now`."""
-    due = spec.at if spec.at is not None else now + spec.delay_us
-    expires = None if spec.expires_in_us is None else now + spec.expires_in_us
-    state = State.SCHEDULED if due > now else State.READY
-    return Job(spec, seq, now, due, expires, Life(state, due))
+    life, expires = first(spec, now)
+    return Job(spec, seq, now, life.run_at, expires, life)
 
 
 def promote(life: Life, now: Micros) -> Life | None:
@@ -70,25 +100,56 @@ def claim(life: Life, member: str, claim_id: str, now: Micros, lease_us: Micros)
     )
 
 
-def renew(life: Life, fence: int, now: Micros, lease_us: Micros) -> Life | None:
+# --- while it runs ------------------------------------------------------------------------------------------------
+
+
+def renew(life: Life, fence: Fence, now: Micros, lease_us: Micros) -> Life | None:
     """The lease moved on, or None when it is not this fence's any more or has run out."""
     hold = life.hold
     if hold is None or life.fence != fence or now >= hold.lease_until:
         return None
-    return evolve(life, hold=evolve(hold, lease_until=now + lease_us))
+    return leased(life, now + lease_us)
 
 
-def settle(job: Job, settlement: Settlement, now: Micros) -> Life | None:
-    """The life after this settlement; the same life for a repeat; None when it is stale and changes nothing."""
-    life, hold = job.life, job.life.hold
-    digest = settlement.digest()
-    token = life.settled
-    if token is not None and token.fence == settlement.fence and token.digest == digest:
-        return life
-    if hold is None or life.fence != settlement.fence:
+def leased(life: Life, until: Micros) -> Life:
+    """The life of a running job with another end of its lease."""
+    hold = life.hold
+    assert hold is not None
+    return _held(life, Hold(hold.member, hold.claim_id, until, hold.started_at, hold.progress, hold.cancel))
+
+
+def progressed(life: Life, fence: Fence, progress: Progress) -> Life | None:
+    """The life with this progress, or None when it is not this fence's any more."""
+    hold = life.hold
+    if hold is None or life.fence != fence:
         return None
+    return _held(life, Hold(hold.member, hold.claim_id, hold.lease_until, hold.started_at, progress, hold.cancel))
+
+
+def jumped(floor: Micros, now: Micros, lease_us: Micros) -> bool:
+    """Whether so much time lies between two maintenances that the leases say nothing about their owners.
+
+    Then the clock jumped, or the store was out of reach, and live workers could not renew: every running job gets
+    `lease_us` from now, so that its owner can renew before it is reaped. A floor of 0 is a store never maintained.
+    """
+    return floor > 0 and now - floor > max(GAP_LEASES * lease_us, GAP_MIN_US)
+
+
+def settle(job: JobRow, settlement: Settlement, now: Micros) -> Life | None:
+    """The life after this settlement; the same life for a repeat; None when it is stale and changes nothing.
+
+    Raises IllegalTransition for a verb that is no settlement.
+    """
+    life = job.life
+    hold = life.hold
+    digest = settlement.digest()
+    if hold is None or life.fence != settlement.fence:
+        token = life.settled
+        repeat = token is not None and token.fence == settlement.fence and token.digest == digest
+        return life if repeat else None
+    if settlement.verb not in SETTLING:
+        raise IllegalTransition(life.state.value, settlement.verb.value)
     verb, cause, reason = _effective(job, settlement)
-    delay = settlement.delay_us if verb is settlement.verb else 0
     unfit = life.unfit_count + (settlement.unfit and settlement.verb is Verb.RELEASE)
     history = life.history
     if verb is not Verb.SUCCEED:
@@ -105,13 +166,22 @@ def settle(job: Job, settlement: Settlement, now: Micros) -> Life | None:
             reason,
             settlement.error,
         )
-        return Life(state, life.run_at, life.attempt, life.fence, life.lost_count, unfit, None, settled, history, end)
-    spent = 0 if verb is Verb.RETRY else 1
-    run_at = life.run_at if verb is Verb.RELEASE and not delay else now + delay
+        return Life(
+            state,
+            life.run_at,
+            life.attempt,
+            life.fence,
+            life.lost_count,
+            unfit,
+            None,
+            settled,
+            history,
+            end,
+        )
     again = Life(
         state,
-        run_at,
-        life.attempt - spent,
+        life.run_at if verb is Verb.RELEASE and not settlement.delay_us else now + settlement.delay_us,
+        life.attempt if verb is Verb.RETRY else life.attempt - 1,
         life.fence + 1,
         life.lost_count,
         unfit,
@@ -122,10 +192,10 @@ def settle(job: Job, settlement: Settlement, now: Micros) -> Life | None:
     return promote(again, now) or again
 
 
-def _effective(job: Job, settlement: Settlement) -> tuple[Verb, str | None, str | None]:
-    hold = job.life.hold
-    cancel = None if hold is None else hold.cancel
-    return verdict(job.spec, job.life.attempt, job.life.unfit_count, cancel, settlement)
+def _effective(job: JobRow, settlement: Settlement) -> tuple[Verb, str | None, str | None]:
+    life = job.life
+    cancel = None if life.hold is None else life.hold.cancel
+    return verdict(job.spec, life.attempt, life.unfit_count, cancel, settlement)
 
 
 def verdict(
@@ -138,15 +208,17 @@ def verdict(
     if cancel is not None:
         return Verb.CANCEL, "cancelled", cancel
     if spec.at_most_once:
-        return (Verb.ABANDON, "released", reason) if verb is Verb.RELEASE else (Verb.FAIL, "at_most_once", reason)
+        if verb is Verb.RELEASE and not settlement.unfit:
+            return Verb.ABANDON, cause or "released", reason
+        return Verb.FAIL, cause or "at_most_once", reason
     if verb is Verb.RETRY and attempt >= spec.max_attempts:
         return Verb.FAIL, cause or "exhausted", reason
-    if settlement.unfit and unfit_count + 1 >= UNFIT_MAX:
+    if verb is Verb.RELEASE and settlement.unfit and unfit_count + 1 >= UNFIT_MAX:
         return Verb.FAIL, cause or "unfit", reason
     return verb, cause, reason
 
 
-def reap(job: Job, now: Micros) -> Life | None:
+def reap(job: JobRow, now: Micros) -> Life | None:
     """What becomes of a running job whose lease has run out; None when it has not."""
     life, hold = job.life, job.life.hold
     if hold is None or now < hold.lease_until:
@@ -173,19 +245,24 @@ def reap(job: Job, now: Micros) -> Life | None:
     return promote(again, now) or again
 
 
+# --- what operators and clients change ----------------------------------------------------------------------------
+
+
 def cancel(life: Life, reason: str, now: Micros) -> tuple[Change, Life]:
     """Unstarted: cancelled at once. Running: a flag (the first reason stays). Finished: refused."""
     if life.state in TERMINAL:
         return Change.REFUSED, life
-    if life.hold is not None:
-        if life.hold.cancel is not None:
+    hold = life.hold
+    if hold is not None:
+        if hold.cancel is not None:
             return Change.REQUESTED, life
-        return Change.REQUESTED, evolve(life, hold=evolve(life.hold, cancel=reason))
+        asked = Hold(hold.member, hold.claim_id, hold.lease_until, hold.started_at, hold.progress, reason)
+        return Change.REQUESTED, _held(life, asked)
     end = End(now, cause="cancelled", reason=reason)
     return Change.DONE, evolve(life, state=move(life.state, Verb.CANCEL), end=end)
 
 
-def expire(job: Job, now: Micros) -> Life | None:
+def expire(job: JobRow, now: Micros) -> Life | None:
     if job.life.state not in UNSTARTED or job.expires_at is None or now < job.expires_at:
         return None
     state = move(job.life.state, Verb.EXPIRE)
@@ -209,31 +286,55 @@ def revive(job: Job, by: str, now: Micros) -> Job | None:
 
 
 def changed(job: Job, priority: int | None, delay_us: Micros | None, now: Micros) -> Job | None:
-    """The unstarted job with another priority or due time; None when it has started."""
+    """The unstarted job with another priority or due time; None when it runs or has finished."""
     if job.life.state not in UNSTARTED:
         return None
     if priority is not None:
         job = evolve(job, spec=evolve(job.spec, priority=priority))
     if delay_us is not None:
-        due = now + delay_us
-        state = State.SCHEDULED if delay_us else State.READY
-        job = evolve(job, due_at=due, life=evolve(job.life, state=state, run_at=due))
+        job = _postponed(job, now + delay_us, now)
     return job
 
 
-def drop_result(job: Job, now: Micros) -> Life | None:
+def replaced(job: Job, spec: Spec, now: Micros) -> Job | None:
+    """The job with the content of this spec under its own id, seq and unique window; None once it was ever started.
+
+    What was started keeps its content, also while it waits for a retry: the retry must do what the start began.
+    """
+    if job.life.state not in UNSTARTED or job.life.fence:
+        return None
+    fresh = born(evolve(spec, id=job.spec.id), job.seq, now)
+    return _postponed(evolve(fresh, created_at=job.created_at, life=job.life), fresh.due_at, now)
+
+
+def _postponed(job: Job, due: Micros, now: Micros) -> Job:
+    waiting = evolve(job.life, state=move(job.life.state, Verb.POSTPONE), run_at=due)
+    return evolve(job, due_at=due, life=promote(waiting, now) or waiting)
+
+
+# --- after its end ------------------------------------------------------------------------------------------------
+
+
+def drop_at(job: JobRow) -> Micros | None:
+    """When the result is dropped; None where there is none."""
+    end = job.life.end
+    return None if end is None or end.result is None else end.finished_at + job.spec.result_ttl_us
+
+
+def drop_result(job: JobRow, now: Micros) -> Life | None:
     end = job.life.end
     if end is None or end.result is None or now < end.finished_at + job.spec.result_ttl_us:
         return None
     return evolve(job.life, end=evolve(end, result=None, result_dropped="ttl"))
 
 
-def prune_at(job: Job) -> Micros | None:
+def prune_at(job: JobRow) -> Micros | None:
     """When this finished job may be removed: after its retention, its result and its unique window; None if live."""
     end, spec = job.life.end, job.spec
     if end is None:
         return None
-    keep = spec.retention_failed_us if job.life.state in (State.FAILED, State.LOST) else spec.retention_us
+    state = job.life.state
+    keep = spec.retention_failed_us if state is State.FAILED or state is State.LOST else spec.retention_us
     at = end.finished_at + keep
     if end.result is not None:
         at = max(at, end.finished_at + spec.result_ttl_us)
@@ -242,7 +343,7 @@ def prune_at(job: Job) -> Micros | None:
     return at
 
 
-def holds_key(job: Job, now: Micros) -> bool:
+def holds_key(job: JobRow, now: Micros) -> bool:
     """Whether the job keeps others with its unique key out (a window may besides have been taken over)."""
     unique = job.spec.unique
     if unique is None:
@@ -255,7 +356,10 @@ def holds_key(job: Job, now: Micros) -> bool:
 
 
 def fragile(spec: Spec, lost_count: int) -> bool:
-    """Whether one more lost lease would make this job poison: a worker holds at most one such."""
+    """Whether one more lost lease would make this suspect poison: a worker holds at most one such.
+
+    A job that never lost a worker is no suspect, even where a single loss is all that it may have.
+    """
     return not spec.at_most_once and lost_count > 0 and lost_count + 1 >= spec.max_lost
 
 
@@ -275,6 +379,21 @@ def _with_state(life: Life, state: State) -> Life:
         life.lost_count,
         life.unfit_count,
         life.hold,
+        life.settled,
+        life.history,
+        life.end,
+    )
+
+
+def _held(life: Life, hold: Hold) -> Life:
+    return Life(
+        life.state,
+        life.run_at,
+        life.attempt,
+        life.fence,
+        life.lost_count,
+        life.unfit_count,
+        hold,
         life.settled,
         life.history,
         life.end,
