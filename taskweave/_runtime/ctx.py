@@ -124,9 +124,9 @@ class Ctx:
         return _DONE
 
     def enqueue(self, call: Spawns) -> JobId:
-        """Add a child job that comes to be if, and only if, this attempt succeeds, snoozes or cancels itself.
+        """Add a child job that comes to be if, and only if, this attempt succeeds: both commit together.
 
-        It commits with the attempt's outcome; `await task.enqueue(...)` is immediate instead.
+        `await task.enqueue(...)` is immediate instead.
         """
         spec = call.spec()
         self._sink.spawn(spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from types import TracebackType
 from typing import Final
 
 from taskweave.core.bounds import ERROR_CHARS_MAX
@@ -51,7 +52,7 @@ def _traceback(error: BaseException) -> str:
         return f"<no traceback: formatting it raised {type(second).__name__}>"
 
 
-def _user_frames(error: BaseException) -> object:
+def _user_frames(error: BaseException) -> TracebackType | None:
     """The traceback from the first frame that is not the runtime's own."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from taskweave.core.ids import Fence, JobId
+from taskweave.core.ids import Fence, JobId, Micros
 from taskweave.core.verbs import Claimed, Exchange, Lease, Settlement
 
 
@@ -27,9 +27,10 @@ class SendExchange:
 
 @frozen
 class Run:
-    """Start these; each is answered by one RunEnded."""
+    """Start these; each is answered by one RunEnded. Their leases count from `sent_at`, a monotonic instant."""
 
     jobs: tuple[Claimed, ...]
+    sent_at: Micros
 
 
 @frozen

@@ -40,7 +40,7 @@ def settlement_of(
                 run.id, run.fence, Verb.SUCCEED, run.result, result_dropped=run.result_dropped, spawn=run.spawn
             )
         case Ending.CANCELLED:
-            return Settlement(run.id, run.fence, Verb.CANCEL, cause="task", reason=run.reason, spawn=run.spawn)
+            return Settlement(run.id, run.fence, Verb.CANCEL, cause="task", reason=run.reason)
         case Ending.ABORTED:
             return Settlement(
                 run.id, run.fence, Verb.FAIL, error=run.failure, cause=run.cause or "abort", reason=run.reason
@@ -87,7 +87,9 @@ def _failure(run: RunEnded, why: Why | None, ran_us: Micros) -> Failure:
         return Failure("TimedOut", message, run.failure.traceback if run.failure else "", kinds)
     if run.failure is not None:
         return run.failure
-    return Failure("ProcessDied", run.reason or "its process exited", kinds=("taskweave.ProcessDied", "builtins.Exception"))
+    return Failure(
+        "ProcessDied", run.reason or "its process exited", kinds=("taskweave.ProcessDied", "builtins.Exception")
+    )
 
 
 def _failed(run: RunEnded, job: Claimed, policy: Retry | None, failure: Failure, cause: str | None) -> Settlement:
@@ -110,7 +112,7 @@ def _snoozed(run: RunEnded, job: Claimed, policy: Retry | None) -> Settlement:
     if _past_elapsed(job, policy, run.delay_us):
         reason = _joined("snoozed past max_elapsed", run.reason)
         return Settlement(run.id, run.fence, Verb.FAIL, cause="max_elapsed", reason=reason)
-    return Settlement(run.id, run.fence, Verb.SNOOZE, delay_us=run.delay_us, reason=run.reason, spawn=run.spawn)
+    return Settlement(run.id, run.fence, Verb.SNOOZE, delay_us=run.delay_us, reason=run.reason)
 
 
 def _retry_after(run: RunEnded, job: Claimed, policy: Retry | None) -> Settlement:

@@ -97,6 +97,7 @@ class Engine:
     _resend_at: Micros | None = None  # set while `sent` waits to be sent again
     _failures: int = 0
     _hungry: bool = True  # there may be something to claim
+    _hinted: bool = False  # something in the store has changed since the last exchange
     _poll_at: Micros = 0
     _last_sent: Micros = -(1 << 62)
     _later: bool = True  # the store may hold jobs that are due later
@@ -129,7 +130,7 @@ class Engine:
             case ExchangeFailed():
                 self._failed(event, now, effects)
             case Woken():
-                self._hungry = True
+                self._hungry = self._hinted = True
             case CancelsRequested(requests):
                 self._cancel(requests, now, effects)
             case LeasesLost(leases):
@@ -162,7 +163,7 @@ class Engine:
         else:
             if self._may_claim():
                 at.append(self._poll_at)
-            elif self._hungry and self.running:
+            elif self._hinted and self.running:
                 at.append(self._last_sent + self.settings.attend_us)
             if self.progress:
                 at.append(self._last_sent + self.settings.progress_us)
@@ -246,7 +247,7 @@ class Engine:
         if self._may_claim() and (self._hungry or now >= self._poll_at):
             want = min(self.settings.slots - self.used, self.settings.claim_max)
         since = now - self._last_sent
-        attend = self._hungry and bool(self.running) and since >= self.settings.attend_us
+        attend = self._hinted and bool(self.running) and since >= self.settings.attend_us
         report = bool(self.progress) and since >= self.settings.progress_us
         if not (want or self.outbox or attend or report):
             return
@@ -266,7 +267,8 @@ class Engine:
         )
         self.outbox = []
         self.progress = {}
-        self._hungry = False
+        self._hungry = self._hungry and not want
+        self._hinted = False
         self._last_sent = now
         effects.append(SendExchange(self.sent))
 
@@ -292,7 +294,7 @@ class Engine:
             settled = tuple(s for s in sent.settle if (s.id, s.fence) not in stale) if stale else sent.settle
             effects.append(Announce(settled, answer.refused))
         if answer.claimed:
-            self._start(answer.claimed, now, effects)
+            self._start(event, now, effects)
         self._cancel(answer.cancels, now, effects)
         if sent.want and len(answer.claimed) >= sent.want:
             self._hungry = True
@@ -303,7 +305,8 @@ class Engine:
             self._poll_at = now + wait
             self._later = answer.next_due is not None or bool(answer.claimed)
 
-    def _start(self, claimed: tuple[Claimed, ...], now: Micros, effects: list[Effect]) -> None:
+    def _start(self, event: ExchangeAnswered, now: Micros, effects: list[Effect]) -> None:
+        claimed = event.answer.claimed
         if self._grace_until is not None:  # the answer of an exchange sent before the stop: give back, unharmed
             for job in claimed:
                 run = RunEnded(job.id, job.fence, Ending.STOPPED)
@@ -317,7 +320,7 @@ class Engine:
             self.running[job.id] = Running(job, now)
             if job.spec.timeout_us is not None:
                 heapq.heappush(self._deadlines, (now + job.spec.timeout_us, job.id, job.fence))
-        effects.append(Run(claimed))
+        effects.append(Run(claimed, event.sent_at))
 
     def _failed(self, event: ExchangeFailed, now: Micros, effects: list[Effect]) -> None:
         if self.sent is None or self.sent.claim_id != event.claim_id:
@@ -342,4 +345,3 @@ class Engine:
         if late or (quiet and (draining or idle)):
             self.stopped = True
             effects.append(Stop())
-
