@@ -229,6 +229,19 @@ class DecodeError(InvalidInput):
         return f"{self.field} cannot be decoded: {self.problem}; its bytes are kept as they are"
 
 
+@define(eq=False, slots=False)
+class ResultTooLarge(NotSerializable):
+    code: ClassVar[str] = "TW1211"
+    size: int
+    limit: int
+
+    def explain(self) -> str:
+        return (
+            f"the result of {self.task} takes {self.size:,} bytes, more than the limit of {self.limit:,}; "
+            "store the data elsewhere and return its address"
+        )
+
+
 # --- a job's end, as seen by the one who waits for it -------------------------------------------------------------
 
 

@@ -8,11 +8,21 @@ when the job enters the order; only retry, snooze and update change it.
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import TypeAlias
 
 from taskweave.core.ids import Micros
 
 Rank: TypeAlias = tuple[int, int]
+
+
+class Priority(IntEnum):
+    """Named priorities; any integer of 16 bits is one, and larger ones start first."""
+
+    LOW = -10
+    NORMAL = 0
+    HIGH = 10
+    CRITICAL = 20
 
 
 def rank(priority: int, run_at: Micros, aging_us: Micros | None) -> Rank:

@@ -10,7 +10,8 @@ from typing import Literal, TypeAlias
 
 from attrs import frozen
 
-from taskweave.core.ids import Micros
+from taskweave.core.ids import Duration, Micros, span_us
+from taskweave.exceptions import InvalidValue
 
 OnConflict: TypeAlias = Literal["return", "replace", "raise"]
 
@@ -23,3 +24,46 @@ class UniqueKey:
     until: Literal["finished", "started"] | None = "finished"
     within_us: Micros | None = None
     on_conflict: OnConflict = "return"
+
+
+@frozen(init=False)
+class Unique:
+    """Bounds a task to one job per key in its scope; enqueues that meet a holder do as `on_conflict` says.
+
+    `by` names the parameters whose values make the key; without it all arguments do. `until` is "finished" (default)
+    or "started"; `within` ("10m", seconds, a timedelta) is a window from the enqueue instead. On a conflict "return"
+    answers with the holder, "replace" puts the new call in its place unless it has started, "raise" refuses with
+    UniqueConflict. Raises InvalidValue.
+    """
+
+    by: tuple[str, ...] | None
+    until: Literal["finished", "started"] | None
+    within_us: Micros | None
+    on_conflict: OnConflict
+
+    def __init__(
+        self,
+        *,
+        by: str | tuple[str, ...] | None = None,
+        until: Literal["finished", "started"] | None = None,
+        within: Duration | None = None,
+        on_conflict: OnConflict = "return",
+    ) -> None:
+        names = (by,) if isinstance(by, str) else by
+        if names is not None and (not isinstance(names, tuple) or not names or len(set(names)) != len(names)):
+            raise InvalidValue("by", by, "a parameter's name, or a tuple of different ones")
+        if until not in (None, "finished", "started"):
+            raise InvalidValue("until", until, "'finished' or 'started'")
+        if until is not None and within is not None:
+            raise InvalidValue("within", within, f"nothing, since until={until!r} is another scope; give one of the two")
+        if on_conflict not in ("return", "replace", "raise"):
+            raise InvalidValue("on_conflict", on_conflict, "'return', 'replace' or 'raise'")
+        put = object.__setattr__
+        put(self, "by", names)
+        put(self, "until", (until or "finished") if within is None else None)
+        put(self, "within_us", None if within is None else span_us(within, "within", least=1))
+        put(self, "on_conflict", on_conflict)
+
+    def key(self, text: str) -> UniqueKey:
+        """This scope for the key `text`, as it is stored on a job."""
+        return UniqueKey(text, self.until, self.within_us, self.on_conflict)

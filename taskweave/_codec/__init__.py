@@ -1,0 +1,1 @@
+"""How arguments and results become bytes and back; nothing here knows of jobs, stores or loops."""
