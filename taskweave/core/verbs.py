@@ -172,6 +172,8 @@ class Renewed:
 
 @frozen
 class Renew(SourceOp[Renewed]):
+    """Move these leases on by `lease_us`; the answer names those that are lost, and the cancels asked for since."""
+
     name: ClassVar[str] = "renew"
     member: str
     leases: tuple[Lease, ...]
@@ -273,6 +275,8 @@ class PauseQueue(Op[bool]):
 
 @frozen
 class ResumeQueue(Op[bool]):
+    """True if it changed anything: the queue's jobs may be claimed again."""
+
     name: ClassVar[str] = "resume"
     queue: str
 
@@ -348,6 +352,8 @@ class Stats:
 
 @frozen
 class Count(Op[Stats]):
+    """How many jobs each queue holds in each state, whether it is paused, and how old its oldest ready job is."""
+
     name: ClassVar[str] = "count"
 
 
@@ -363,4 +369,6 @@ class Dump:
 
 @frozen
 class TakeDump(Op[Dump]):
+    """All that the store means, as values: for tests that compare stores."""
+
     name: ClassVar[str] = "dump"
