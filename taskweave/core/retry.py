@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, TypedDict, Unpack, get_args
 
 from attrs import field, frozen
 
@@ -33,6 +33,7 @@ from taskweave.exceptions import InvalidValue
 
 Strategy: TypeAlias = Literal["exponential", "fixed", "linear", "decorrelated"]
 Errors: TypeAlias = Sequence[type[BaseException]]
+Rules: TypeAlias = "Sequence[tuple[type[BaseException], Retry | None]]"
 
 FACTOR_MAX: Final = 1_000.0
 KIND_CHARS_MAX: Final = 200
@@ -59,6 +60,17 @@ class Rule:
 
     kind: str
     retry: Retry | None
+
+
+class Options(TypedDict, total=False):
+    """What every strategy takes, as `Retry` itself does."""
+
+    attempts: int
+    max_elapsed: Duration | None
+    jitter: bool
+    on: Errors
+    never: Errors
+    rules: Rules
 
 
 @frozen(init=False)
@@ -95,7 +107,7 @@ class Retry:
         jitter: bool = True,
         on: Errors = _ANY,
         never: Errors = (),
-        rules: Iterable[tuple[type[BaseException], Retry | None]] = (),
+        rules: Rules = (),
     ) -> None:
         # Written by hand, so that evolve() of spans that are already microseconds fails instead of scaling them again.
         growing = _checked_strategy(strategy) != "fixed"
@@ -122,81 +134,28 @@ class Retry:
         put(self, "capped_from", _capped_from(base_us, cap_us, growth) if growing else _NEVER_REACHED)
 
     @classmethod
-    def fixed(
-        cls,
-        delay: Duration,
-        *,
-        attempts: int = 5,
-        max_elapsed: Duration | None = None,
-        jitter: bool = False,
-        on: Errors = _ANY,
-        never: Errors = (),
-    ) -> Retry:
-        """Waits the same `delay` after every failed attempt; exact unless `jitter`. Raises InvalidValue."""
-        return cls(attempts, base=delay, strategy="fixed", max_elapsed=max_elapsed, jitter=jitter, on=on, never=never)
+    def fixed(cls, delay: Duration, **options: Unpack[Options]) -> Retry:
+        """Waits the same `delay` after every failed attempt; exact unless `jitter=True`. Raises InvalidValue."""
+        options.setdefault("jitter", False)
+        return cls(base=delay, strategy="fixed", **options)
 
     @classmethod
-    def linear(
-        cls,
-        step: Duration,
-        *,
-        attempts: int = 5,
-        cap: Duration = "10m",
-        max_elapsed: Duration | None = None,
-        jitter: bool = False,
-        on: Errors = _ANY,
-        never: Errors = (),
-    ) -> Retry:
-        """Waits `step`, 2 × `step`, 3 × `step` … up to `cap`; exact unless `jitter`. Raises InvalidValue."""
-        return cls(
-            attempts,
-            base=step,
-            cap=cap,
-            strategy="linear",
-            max_elapsed=max_elapsed,
-            jitter=jitter,
-            on=on,
-            never=never,
-        )
+    def linear(cls, step: Duration, *, cap: Duration = "10m", **options: Unpack[Options]) -> Retry:
+        """Waits `step`, 2 × `step`, 3 × `step` … up to `cap`; exact unless `jitter=True`. Raises InvalidValue."""
+        options.setdefault("jitter", False)
+        return cls(base=step, cap=cap, strategy="linear", **options)
 
     @classmethod
     def exponential(
-        cls,
-        base: Duration = "1s",
-        *,
-        attempts: int = 5,
-        cap: Duration = "10m",
-        factor: float = 2.0,
-        max_elapsed: Duration | None = None,
-        jitter: bool = True,
-        on: Errors = _ANY,
-        never: Errors = (),
+        cls, base: Duration = "1s", *, cap: Duration = "10m", factor: float = 2.0, **options: Unpack[Options]
     ) -> Retry:
-        """Waits at most base × factorⁿ, n = 0, 1 …, up to `cap`, with full jitter. Raises InvalidValue."""
-        return cls(
-            attempts,
-            base=base,
-            cap=cap,
-            factor=factor,
-            max_elapsed=max_elapsed,
-            jitter=jitter,
-            on=on,
-            never=never,
-        )
+        """Waits at most `base` × `factor`ⁿ, n = 0, 1 …, up to `cap`, with full jitter. Raises InvalidValue."""
+        return cls(base=base, cap=cap, factor=factor, **options)
 
     @classmethod
-    def decorrelated(
-        cls,
-        base: Duration = "1s",
-        *,
-        attempts: int = 5,
-        cap: Duration = "10m",
-        max_elapsed: Duration | None = None,
-        on: Errors = _ANY,
-        never: Errors = (),
-    ) -> Retry:
-        """Waits a random span from `base` to base × 3ⁿ, n = 1, 2 …, up to `cap`. Raises InvalidValue."""
-        return cls(attempts, base=base, cap=cap, strategy="decorrelated", max_elapsed=max_elapsed, on=on, never=never)
+    def decorrelated(cls, base: Duration = "1s", *, cap: Duration = "10m", **options: Unpack[Options]) -> Retry:
+        """Waits a random span from `base` to `base` × 3ⁿ, n = 1, 2 …, up to `cap`. Raises InvalidValue."""
+        return cls(base=base, cap=cap, strategy="decorrelated", **options)
 
     def allows(self, attempt: int, age_us: Micros, max_attempts: int | None = None, delay_us: Micros = 0) -> bool:
         """Whether attempt + 1 may become due `delay_us` from now, whatever the failure was: RetryAfter asks this."""
@@ -314,8 +273,10 @@ def _checked_error(where: str, error: type[BaseException]) -> type[BaseException
     return error
 
 
-def _checked_rules(rules: Iterable[tuple[type[BaseException], Retry | None]]) -> tuple[Rule, ...]:
+def _checked_rules(rules: Rules) -> tuple[Rule, ...]:
     wanted = "pairs of an exception class and a Retry or None, e.g. ((OSError, Retry.fixed('5s')), (ValueError, None))"
+    if not isinstance(rules, tuple | list):
+        raise InvalidValue("rules", rules, wanted)
     checked: list[Rule] = []
     for pair in rules:
         if not isinstance(pair, tuple) or len(pair) != 2:
