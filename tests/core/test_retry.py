@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from attrs import evolve
@@ -83,7 +84,7 @@ class TestSchedule:
     def test_printed_is_what_a_job_lives_through(self, policy: Retry) -> None:
         numbers = [0.9, 0.1, 0.7, 0.3, 0.5, 0.2]
         starts, job = _lived(policy, numbers)
-        assert [late - early for early, late in zip(starts, starts[1:], strict=False)] == schedule(policy, numbers)
+        assert [late - early for early, late in pairwise(starts)] == schedule(policy, numbers)
         assert job.state is State.FAILED
         assert [attempt.error for attempt in job.life.history] == [failure(OSError)] * len(starts)
 
