@@ -20,24 +20,23 @@ import logging
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
-from attrs import define, field
+from attrs import define, evolve, field
 
 from taskweave._runtime.ctx import Ctx, Facts
-from taskweave._runtime.failures import failure_of
+from taskweave._runtime.ends import RawEnd, raised, returned
 from taskweave._runtime.modes import Modes
 from taskweave._runtime.work import Work
 from taskweave.abc import Env, Observer
-from taskweave.core.bounds import RESULT_BYTES_MAX
 from taskweave.core.events import Ending, RunEnded
-from taskweave.core.ids import MILLISECOND, Fence, JobId, Micros, span_us
-from taskweave.core.job import Failure, Progress, Spec
+from taskweave.core.ids import MILLISECOND, Fence, JobId, Micros
+from taskweave.core.job import Progress, Spec
 from taskweave.core.verbs import Claimed, LeaseProgress
-from taskweave.exceptions import Abort, Cancel, DecodeError, InvalidInput, RetryAfter, Snooze
+from taskweave.exceptions import DecodeError
 from taskweave.observe.logging import JobFields, current
 
 YIELD_US: Final[Micros] = MILLISECOND
@@ -197,7 +196,9 @@ class Runner:
             return self._unfit(job, "unknown_task", f"no task {spec.task!r} is registered in this worker")
         if work.run_in == "process":
             self._suspended()
-            return await self._modes.in_process(work, job, voice, self._facts(job), self._env.random())
+            mode = await self._modes.process()
+            end = await mode.run_raw(work, spec.payload, spec.codec, spec.version, self._facts(job), voice)
+            return self._spoken(job, end, voice)
         try:
             args, kwargs = work.codec.decode(spec.payload, spec.codec, spec.version)
         except DecodeError as error:
@@ -217,7 +218,14 @@ class Runner:
                 value = await self._modes.elsewhere(work, args, kwargs)
             finally:
                 current.reset(token)
-        return self._returned(job, work, value, voice)
+        return self._spoken(job, returned(work.codec, value), voice)
+
+    def _spoken(self, job: Claimed, end: RawEnd, voice: Voice) -> RunEnded:
+        """The end of this job's run; its children come along if, and only if, it succeeded."""
+        ended = end.of(job.spec.id, job.fence, 0.0 if end.ending is Ending.RETURNED else self._env.random())
+        if voice.spawned and end.ending is Ending.RETURNED:
+            return evolve(ended, spawn=tuple(voice.spawned))
+        return ended
 
     def _call(self, work: Work, job: Claimed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.stepping = job
@@ -245,45 +253,11 @@ class Runner:
             spec.trace,
         )
 
-    def _returned(self, job: Claimed, work: Work, value: Any, voice: Voice) -> RunEnded:
-        spec = job.spec
-        spawned = tuple(voice.spawned) if voice.spawned else ()
-        try:
-            result = work.codec.encode_result(value)
-        except InvalidInput as error:
-            failure = Failure(type(error).__name__, error.explain(), kinds=("taskweave.ResultError",))
-            return RunEnded(spec.id, job.fence, Ending.ABORTED, failure=failure, cause="result_error")
-        if len(result) > RESULT_BYTES_MAX:
-            message = f"the result takes {len(result):,} bytes, more than the limit of {RESULT_BYTES_MAX:,}"
-            failure = Failure("ResultTooLarge", message, kinds=("taskweave.ResultError",))
-            return RunEnded(spec.id, job.fence, Ending.ABORTED, failure=failure, cause="result_error")
-        return RunEnded(spec.id, job.fence, Ending.RETURNED, result, spawn=spawned)
-
     def _unfit(self, job: Claimed, cause: str, problem: str) -> RunEnded:
         return RunEnded(job.spec.id, job.fence, Ending.UNFIT, cause=cause, reason=problem)
 
     def _raised(self, job: Claimed, error: BaseException) -> RunEnded:
-        """The end that this exception means; control exceptions first."""
-        id, fence = job.spec.id, job.fence
-        match error:
-            case Snooze() | RetryAfter():
-                ending = Ending.SNOOZED if isinstance(error, Snooze) else Ending.RETRY_AFTER
-                try:
-                    delay = span_us(cast("Any", error.delay), "delay")
-                except InvalidInput as invalid:
-                    error = invalid
-                else:
-                    failure = failure_of(error) if ending is Ending.RETRY_AFTER else None
-                    reason = str(error.reason) or None
-                    return RunEnded(id, fence, ending, delay_us=delay, reason=reason, failure=failure)
-            case Cancel():
-                return RunEnded(id, fence, Ending.CANCELLED, reason=str(error.reason) or "the task cancelled itself")
-            case Abort():
-                reason = str(error.reason) or None
-                return RunEnded(id, fence, Ending.ABORTED, failure=failure_of(error), cause="abort", reason=reason)
-            case _:
-                pass
-        return RunEnded(id, fence, Ending.RAISED, failure=failure_of(error), jitter=self._env.random())
+        return raised(error).of(job.spec.id, job.fence, self._env.random())
 
 
 @types.coroutine

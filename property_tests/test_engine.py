@@ -1,0 +1,304 @@
+"""Two engines on one queue machine, with a world that loses requests and answers, stalls, cancels and stops.
+
+What must hold at every step: slots are never overbooked, one exchange at most is under way, no start is handed out
+twice, and nothing is announced that the queue does not hold. At the end all faults are healed, and every job must
+come to its end: a job that is stuck anywhere fails the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from taskweave.core.effects import Abandon, Announce, CancelRun, Run, SendExchange, Stop
+from taskweave.core.engine import Engine, Settings
+from taskweave.core.events import (
+    CancelsRequested,
+    Ended,
+    Ending,
+    Event,
+    ExchangeAnswered,
+    ExchangeFailed,
+    LeasesLost,
+    RunEnded,
+    StopRequested,
+    Ticked,
+    Woken,
+)
+from taskweave.core.ids import SECOND, Micros
+from taskweave.core.job import TERMINAL, Failure, Spec, Verb
+from taskweave.core.queue import Queue
+from taskweave.core.retry import Retry
+from taskweave.core.verbs import (
+    CancelJobs,
+    Enqueue,
+    Exchange,
+    Lease,
+    Load,
+    Maintain,
+    PauseQueue,
+    Renew,
+    ResumeQueue,
+)
+
+LEASE_US = 10 * SECOND
+BOOM = Failure("ValueError", "boom", kinds=("builtins.ValueError", "builtins.Exception"))
+ENDS = {
+    Verb.SUCCEED: {"succeeded"},
+    Verb.FAIL: {"failed"},
+    Verb.CANCEL: {"cancelled"},
+}
+
+
+class Worker:
+    """One engine with its runs and the request that is under way."""
+
+    def __init__(self, name: str, slots: int, ids: Iterator[int]) -> None:
+        self.engine = Engine(
+            Settings(name, slots=slots, lease_us=LEASE_US, obey_us=2 * SECOND),
+            {"t": Retry(3, base="1s", jitter=False)},
+            lambda: f"{name}-{next(ids)}",
+        )
+        self.runs: dict[tuple[str, int], bool] = {}  # under way, and whether told to stop
+        self.request: Exchange | None = None
+        self.done = False
+
+
+
+
+
+class Cluster(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = Queue()
+        self.now: Micros = 1_000 * SECOND
+        self.numbers = count()
+        self.workers = [Worker("a", 3, self.numbers), Worker("b", 2, self.numbers)]
+        self.ids: list[str] = []
+        self.started: set[tuple[str, int]] = set()
+        for worker in self.workers:
+            self.tell(worker, Ticked())
+
+    def tell(self, worker: Worker, event: Event) -> None:
+        for effect in worker.engine.handle(event, self.now):
+            match effect:
+                case SendExchange(request):
+                    assert worker.request is None, "two exchanges under way"
+                    worker.request = request
+                case Run(jobs):
+                    for job in jobs:
+                        key = (job.id, job.fence)
+                        assert key not in self.started, "one start, handed out twice"
+                        self.started.add(key)
+                        worker.runs[key] = False
+                case CancelRun(id, fence, _):
+                    assert (id, fence) in worker.runs, "a run that is not there is told to stop"
+                    worker.runs[id, fence] = True
+                case Announce(settled, _):
+                    for one in settled:
+                        (job,) = self.queue.apply(Load((one.id,)), self.now)
+                        assert job is not None
+                        known = job.life.settled
+                        assert known is not None
+                        assert known.fence >= one.fence, "announced before it was stored"
+                        if known.fence == one.fence and one.verb in ENDS and not job.life.history[-1:] == ():
+                            assert job.state in TERMINAL or job.life.fence > one.fence
+                case Stop():
+                    worker.done = True
+                case Abandon():
+                    pass
+
+    # --- the world ------------------------------------------------------------------------------------------------
+
+    @rule(
+        n=st.integers(1, 4),
+        attempts=st.integers(1, 3),
+        timeout=st.sampled_from([None, 3 * SECOND]),
+        delay=st.sampled_from([0, 0, 5 * SECOND]),
+    )
+    def enqueue(self, n: int, attempts: int, timeout: Micros | None, delay: Micros) -> None:
+        specs = tuple(
+            Spec(
+                f"j{next(self.numbers)}",
+                "t",
+                "default",
+                b"",
+                max_attempts=attempts,
+                timeout_us=timeout,
+                delay_us=delay,
+                max_lost=100,
+            )
+            for _ in range(n)
+        )
+        self.queue.apply(Enqueue(specs), self.now)
+        self.ids += [spec.id for spec in specs]
+        for worker in self.workers:
+            self.tell(worker, Woken())
+
+    @rule(w=st.integers(0, 1), fate=st.sampled_from(["ok", "ok", "ok", "request lost", "answer lost"]))
+    def exchange(self, w: int, fate: str) -> None:
+        worker = self.workers[w]
+        request = worker.request
+        if request is None:
+            return
+        worker.request = None
+        sent_at = self.now
+        if fate == "request lost":
+            self.tell(worker, ExchangeFailed(request.claim_id, "lost", True, 0.5))
+            return
+        answer = self.queue.apply(request, self.now)
+        if fate == "answer lost":
+            self.tell(worker, ExchangeFailed(request.claim_id, "lost", True, 0.5))
+        else:
+            self.tell(worker, ExchangeAnswered(request.claim_id, sent_at, answer))
+
+    @rule(
+        w=st.integers(0, 1),
+        pick=st.integers(0, 9),
+        ending=st.sampled_from([Ending.RETURNED, Ending.RETURNED, Ending.RAISED, Ending.SNOOZED, Ending.DIED]),
+    )
+    def end(self, w: int, pick: int, ending: Ending) -> None:
+        worker = self.workers[w]
+        if not worker.runs:
+            return
+        id, fence = sorted(worker.runs)[pick % len(worker.runs)]
+        told = worker.runs.pop((id, fence))
+        if told and pick % 2:
+            ending = Ending.STOPPED
+        failure = BOOM if ending is Ending.RAISED else None
+        delay = SECOND if ending is Ending.SNOOZED else 0
+        self.tell(worker, Ended((RunEnded(id, fence, ending, b"1", failure=failure, delay_us=delay),)))
+
+    @rule(us=st.sampled_from([1, 50_000, SECOND, 4 * SECOND, 11 * SECOND]))
+    def time_passes(self, us: Micros) -> None:
+        self.now += us
+        self.tick()
+
+    def tick(self) -> None:
+        for worker in self.workers:
+            at = worker.engine.wake_at()
+            if at is not None and at <= self.now:
+                self.tell(worker, Ticked())
+
+    @rule(w=st.integers(0, 1))
+    def renew(self, w: int) -> None:
+        worker = self.workers[w]
+        leases = tuple(Lease(id, fence) for id, fence in sorted(worker.runs))
+        answer = self.queue.apply(Renew(worker.engine.settings.member, leases, LEASE_US), self.now)
+        self.tell(worker, LeasesLost(answer.lost))
+        self.tell(worker, CancelsRequested(answer.cancels))
+
+    @rule()
+    def maintain(self) -> None:
+        self.queue.apply(Maintain(LEASE_US), self.now)
+
+    @rule(pick=st.integers(0, 99))
+    @precondition(lambda self: self.ids)
+    def cancel(self, pick: int) -> None:
+        self.queue.apply(CancelJobs((self.ids[pick % len(self.ids)],), "enough"), self.now)
+
+    @rule(paused=st.booleans())
+    def pause(self, paused: bool) -> None:
+        self.queue.apply(PauseQueue("default") if paused else ResumeQueue("default"), self.now)
+
+    @rule()
+    def stop_b(self) -> None:
+        self.tell(self.workers[1], StopRequested(3 * SECOND))
+
+    # --- what must hold -------------------------------------------------------------------------------------------
+
+    @invariant()
+    def slots_are_never_overbooked(self) -> None:
+        for worker in self.workers:
+            assert len(worker.runs) <= worker.engine.settings.slots
+            assert worker.engine.used <= worker.engine.settings.slots
+
+    @invariant()
+    def a_wake_up_makes_progress(self) -> None:
+        for worker in self.workers:
+            at = worker.engine.wake_at()
+            assert at is None or at > self.now or worker.request is not None or not self.due(worker, at)
+
+    def due(self, worker: Worker, at: Micros) -> bool:
+        return worker.engine.wake_at() == at and at <= self.now and self.ticked_in_vain(worker)
+
+    def ticked_in_vain(self, worker: Worker) -> bool:
+        self.tell(worker, Ticked())
+        at = worker.engine.wake_at()
+        return at is not None and at <= self.now and worker.request is None
+
+    def teardown(self) -> None:
+        """Heal everything: within a bounded number of rounds every job must have come to its end."""
+        self.queue.apply(ResumeQueue("default"), self.now)
+        for _ in range(400):
+            for w in range(2):
+                self.exchange(w, "ok")
+                while self.workers[w].runs:
+                    self.end(w, 0, Ending.RETURNED)
+            self.queue.apply(Maintain(LEASE_US), self.now)
+            self.now += SECOND
+            self.tick()
+            jobs = self.queue.apply(Load(tuple(self.ids)), self.now)
+            if all(job is not None and job.state in TERMINAL for job in jobs):
+                break
+        else:
+            stuck = [job for job in jobs if job is None or job.state not in TERMINAL]
+            raise AssertionError(f"stuck for ever: {stuck[:3]}")
+        for _ in range(50):
+            for w in range(2):
+                self.exchange(w, "ok")
+            self.now += SECOND
+            self.tick()
+        assert not self.workers[0].engine.running
+        assert not self.workers[0].engine.outbox
+
+
+LONG = settings(max_examples=60, stateful_step_count=60, deadline=None, derandomize=True)
+SHORT = settings(
+    max_examples=200,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    print_blob=False,
+)
+
+
+def test_two_engines_lose_nothing_and_overbook_nothing() -> None:
+    run_state_machine_as_test(Cluster, settings=LONG)
+
+
+def _forgets_the_outbox_on_failure(self: Engine, event: ExchangeFailed, now: Micros, effects: list[object]) -> None:
+    if self.sent is not None and self.sent.claim_id == event.claim_id:
+        self.sent = None
+
+
+def _announces_too_early(self: Engine, event: ExchangeFailed, now: Micros, effects: list[object]) -> None:
+    if self.sent is not None and self.sent.claim_id == event.claim_id:
+        effects.append(Announce(self.sent.settle))
+        self._resend_at = now + 1
+
+
+def _never_resends(self: Engine, event: ExchangeFailed, now: Micros, effects: list[object]) -> None:
+    self._failures += 1
+
+
+@pytest.mark.parametrize(
+    ("method", "bug"),
+    [
+        ("_failed", _announces_too_early),
+        ("_failed", _never_resends),
+        ("_failed", _forgets_the_outbox_on_failure),
+        ("_enforce", lambda self, now, effects: None),
+    ],
+    ids=["announces too early", "never resends", "forgets the outbox", "never enforces a deadline"],
+)
+def test_planted_bugs_are_found(monkeypatch: pytest.MonkeyPatch, method: str, bug: object) -> None:
+    monkeypatch.setattr(Engine, method, bug)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Cluster, settings=SHORT)
