@@ -20,6 +20,9 @@ TAGS_MAX: Final = 32
 BATCH_MAX: Final = 10_000  # jobs in one enqueue
 INSTANT_MAX: Final[Micros] = 1 << 53  # the year 2255
 
+_DELAY: Final = "microseconds from 0 to ten years"
+_PRIORITY: Final = f"an integer from {PRIORITY_MIN} to {PRIORITY_MAX}"
+
 
 @lru_cache(maxsize=4096)
 def check_name(field: str, name: str) -> str:
@@ -42,9 +45,11 @@ def check_spec(spec: Spec, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
     if len(spec.payload) > payload_bytes_max:
         raise PayloadTooLarge(spec.task, len(spec.payload), payload_bytes_max)
     if not isinstance(spec.priority, int) or not PRIORITY_MIN <= spec.priority <= PRIORITY_MAX:
-        raise InvalidValue("priority", spec.priority, f"an integer from {PRIORITY_MIN} to {PRIORITY_MAX}")
+        raise InvalidValue("priority", spec.priority, _PRIORITY)
     if not 0 <= spec.delay_us <= SPAN_MAX_US:
-        raise InvalidValue("delay", spec.delay_us, "microseconds from 0 to ten years")
+        raise InvalidValue("delay", spec.delay_us, _DELAY)
+    if spec.at is not None and spec.delay_us:
+        raise InvalidValue("delay", spec.delay_us, "none beside an instant to run at")
     if spec.at is not None and not 0 <= spec.at <= INSTANT_MAX:
         raise InvalidValue("at", spec.at, "an instant between 1970 and 2255")
     if spec.expires_in_us is not None and not 0 < spec.expires_in_us <= SPAN_MAX_US:
@@ -57,8 +62,24 @@ def check_spec(spec: Spec, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
         raise InvalidValue("max_lost", spec.max_lost, f"from 1 to {ATTEMPTS_MAX}")
     if spec.at_most_once and spec.max_attempts != 1:
         raise InvalidValue("max_attempts", spec.max_attempts, "1, since the job is delivered at most once")
+    if not 0 < len(spec.id) <= NAME_CHARS_MAX:
+        raise InvalidName("id", spec.id, f"has {len(spec.id)} characters")
     if spec.tags:
         _check_tags(spec.tags)
+    if spec.unique is not None:
+        check_name("unique key", spec.unique.key)
+    if not 0 <= spec.result_ttl_us <= SPAN_MAX_US:
+        raise InvalidValue("result_ttl", spec.result_ttl_us, _DELAY)
+    if not 0 <= spec.retention_us <= SPAN_MAX_US or not 0 <= spec.retention_failed_us <= SPAN_MAX_US:
+        raise InvalidValue("retention", (spec.retention_us, spec.retention_failed_us), _DELAY)
+
+
+def check_change(priority: int | None, delay_us: Micros | None) -> None:
+    """Refuse a change of an unstarted job that breaks a bound. Raises InvalidValue."""
+    if priority is not None and not PRIORITY_MIN <= priority <= PRIORITY_MAX:
+        raise InvalidValue("priority", priority, _PRIORITY)
+    if delay_us is not None and not 0 <= delay_us <= SPAN_MAX_US:
+        raise InvalidValue("delay", delay_us, _DELAY)
 
 
 def _check_tags(tags: tuple[tuple[str, str], ...]) -> None:
