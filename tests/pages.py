@@ -1,6 +1,6 @@
 """Markdown pages as programs: what a page shows is run, and what it says is printed must be printed.
 
-    ```python                  a piece of the page's program: all such blocks of a page share one namespace and may await
+    ```python                  a piece of the page's program: these blocks share one namespace, and may await
     ```python title="jobs.py"  a file in the page's folder, replaced by a later block of the same title
     ```console                 lines after "$ " are commands, run in that folder; the lines below are their whole output
     ```text, toml, mermaid     only shown
@@ -28,7 +28,7 @@ import taskweave
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'^python title="(?P<title>[\w./-]+)"$')
-SHOWN = {"text", "toml", "mermaid", "ini", "json", "diff"}
+SHOWN = {"bash", "text", "toml", "mermaid", "ini", "json", "diff"}
 COMMAND_SECONDS_MAX = 90
 
 

@@ -1,4 +1,4 @@
-"""README.md and docs/ are programs: every block runs, every shown output is the real one, every link leads somewhere."""
+"""README.md and docs/ are programs: every block runs, every output is the real one, every link leads somewhere."""
 
 from __future__ import annotations
 
