@@ -62,8 +62,6 @@ def check_spec(spec: Spec, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
         raise InvalidValue("max_lost", spec.max_lost, f"from 1 to {ATTEMPTS_MAX}")
     if spec.at_most_once and spec.max_attempts != 1:
         raise InvalidValue("max_attempts", spec.max_attempts, "1, since the job is delivered at most once")
-    if not 0 < len(spec.id) <= NAME_CHARS_MAX:
-        raise InvalidName("id", spec.id, f"has {len(spec.id)} characters")
     if spec.tags:
         _check_tags(spec.tags)
     if spec.unique is not None:
@@ -98,5 +96,7 @@ def check_batch(specs: tuple[Spec, ...], payload_bytes_max: int = PAYLOAD_BYTES_
     for spec in specs:
         if spec.id in seen:
             raise DuplicateId(spec.id)
+        if not 0 < len(spec.id) <= NAME_CHARS_MAX:
+            raise InvalidName("id", spec.id, f"has {len(spec.id)} characters")
         seen.add(spec.id)
         check_spec(spec, payload_bytes_max)
