@@ -17,7 +17,10 @@ from package_source import Import, calls, imports, sources, tree
 LAYERS = (  # top to bottom; a name that ends in / is a folder
     ("__main__.py",),
     ("cli/",),
-    ("__init__.py", "app.py", "task.py", "connect.py", "testing.py", "testing/", "builder.py"),
+    (
+        *("__init__.py", "app.py", "builder.py", "client.py", "connect.py", "inject.py", "options.py"),
+        *("registration.py", "results.py", "task.py", "testing.py", "testing/"),
+    ),
     ("_runtime/",),
     ("stores/", "observe/"),
     ("_bridge.py", "_codec/"),
@@ -60,7 +63,7 @@ DRIVERS = {
     "prometheus_client": ("observe/",),
     "cattrs": ("_codec/",),
     "click": ("cli/", "__main__.py"),
-    "rich": ("cli/",),
+    "rich": ("cli/", "__main__.py"),
 }
 
 UNSAFE = re.compile(r"(pickle|_pickle|marshal|shelve|dill|cloudpickle|yaml|jsonpickle)$")
