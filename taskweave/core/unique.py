@@ -6,12 +6,18 @@ within a span from its enqueue, whatever its state. The key is (task, values): t
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from hashlib import blake2b
+from json import dumps
+from typing import Final, Literal, TypeAlias
 
 from attrs import frozen
 
 from taskweave.core.ids import Duration, Micros, span_us
-from taskweave.exceptions import InvalidValue
+from taskweave.exceptions import InvalidValue, NotSerializable
+
+_KEY_CHARS_MAX: Final = 200  # what a store accepts (bounds.NAME_CHARS_MAX, which lies above this module)
+_TASK_SHOWN: Final = 120  # characters of the task's name left readable before a digest
 
 OnConflict: TypeAlias = Literal["return", "replace", "raise"]
 
@@ -55,7 +61,7 @@ class Unique:
         if until not in (None, "finished", "started"):
             raise InvalidValue("until", until, "'finished' or 'started'")
         if until is not None and within is not None:
-            raise InvalidValue("within", within, f"nothing, since until={until!r} is another scope; give one of the two")
+            raise InvalidValue("within", within, f"nothing, since until={until!r} is another scope")
         if on_conflict not in ("return", "replace", "raise"):
             raise InvalidValue("on_conflict", on_conflict, "'return', 'replace' or 'raise'")
         put = object.__setattr__
@@ -63,6 +69,25 @@ class Unique:
         put(self, "until", (until or "finished") if within is None else None)
         put(self, "within_us", None if within is None else span_us(within, "within", least=1))
         put(self, "on_conflict", on_conflict)
+
+    def key_for(self, task: str, values: Mapping[str, object]) -> UniqueKey:
+        """Return equal keys for equal values of the parameters in `by` (of all, without it), and for no others.
+
+        The values are plain data, as JSON has it; the key is their canonical JSON beside the task, or a digest of
+        that where it is long. Raises InvalidValue for a missing parameter and NotSerializable for other data.
+        """
+        names = values.keys() if self.by is None else self.by
+        for name in names:
+            if name not in values:
+                raise InvalidValue("by", name, f"a parameter of {task}: {', '.join(values)}")
+        picked = {name: values[name] for name in names}
+        try:
+            text = dumps([task, picked], sort_keys=True, separators=(",", ":"), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise NotSerializable(task, "unique key", str(error)) from error
+        if len(text) > _KEY_CHARS_MAX:
+            text = f"[{task[:_TASK_SHOWN]}]{blake2b(text.encode(), digest_size=24).hexdigest()}"
+        return self.key(text)
 
     def key(self, text: str) -> UniqueKey:
         """This scope for the key `text`, as it is stored on a job."""
