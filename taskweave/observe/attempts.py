@@ -56,7 +56,7 @@ class AttemptBook:
             job = self._take(settlement)
             if job is not None:
                 verb, _, _ = verdict(job.spec, job.attempt, 0, None, settlement)
-                yield job, settlement, _OUTCOMES[verb]
+                yield job, settlement, _OUTCOMES.get(verb, verb.value)
 
     def _take(self, settlement: Settlement) -> Claimed | None:
         for book in (self._ended, self._running):

@@ -1,0 +1,22 @@
+"""The command `taskweave`, also `python -m taskweave`. Without the extra `cli` it names the remedy and exits 1."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Runs the command line and exits: 0 done, 1 refused or failed (one line says why), 2 wrong usage."""
+    try:
+        import click  # noqa: F401 - only whether it is there
+        import rich  # noqa: F401
+    except ImportError:
+        print("error: the taskweave command needs its extra; run: pip install 'taskweave[cli]'", file=sys.stderr)
+        sys.exit(1)
+    from taskweave.cli import root
+
+    root(prog_name="taskweave")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""taskweave worker: one process that runs an app's jobs, observed, until it is told to stop.
+
+SIGTERM and SIGINT drain: no new claims, what runs may end within the grace, what is left goes back to its queue.
+A second signal gives it back at once. A drain is a success: exit code 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import click
+from attrs import frozen
+
+from taskweave.cli.loops import backend_option, run_on
+from taskweave.exceptions import InvalidValue
+from taskweave.observe.logging import configure_logging
+
+
+@frozen
+class WorkerSettings:
+    """What the command line says about a worker; None leaves a choice to the app."""
+
+    concurrency: int | None = None
+    queues: Mapping[str, int] | None = None
+    grace: str | None = None
+    processes: int | None = None
+    metrics: str | None = None
+    until_idle: bool = False
+    until_eof: bool = False
+    successes: bool = False
+
+
+def queue_weights(text: str | None) -> dict[str, int] | None:
+    """Return the weights of "a,b=3"; a queue without a number has 1. Raises InvalidValue."""
+    if text is None:
+        return None
+    weights: dict[str, int] = {}
+    for part in text.split(","):
+        name, equals, weight = part.strip().partition("=")
+        if not name or (equals and not (weight.isascii() and weight.isdigit())):
+            raise InvalidValue("queues", text, "names with optional weights: mail,reports=3")
+        weights[name] = int(weight) if equals else 1
+    return weights
+
+
+@click.command()
+@click.argument("target", metavar="APP")
+@click.option("--store", metavar="URL", envvar="TASKWEAVE_STORE", show_envvar=True, help="Instead of the app's store.")
+@click.option("--concurrency", "-c", type=int, help="How many jobs may run at once.")
+@click.option("--queues", "-q", metavar="A,B=3", help="The queues to take from, with weights.")
+@click.option("--processes", type=int, help="How many children run_in='process' may use.")
+@click.option("--grace", metavar="SPAN", help="What running jobs get after the first signal, e.g. 30s.")
+@click.option(
+    "--metrics", metavar="[HOST]:PORT", help="Serve /metrics and /healthz; on the loopback unless HOST is given."
+)
+@click.option("--log", "log", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+@click.option("--until-idle", is_flag=True, help="End when nothing is left to do, now or later.")
+@click.option("--until-eof", is_flag=True, hidden=True, help="Drain when stdin ends: the parent is gone or says so.")
+@click.option("--log-successes", is_flag=True, help="Log every success too, not only failures and retries.")
+@backend_option
+def worker(
+    target: str,
+    store: str | None,
+    concurrency: int | None,
+    queues: str | None,
+    processes: int | None,
+    grace: str | None,
+    metrics: str | None,
+    log: str,
+    log_level: str,
+    until_idle: bool,
+    until_eof: bool,
+    log_successes: bool,
+    backend: str,
+) -> None:
+    """Run the jobs of APP (module:attribute or file.py) until a signal, then drain."""
+    from taskweave.cli.finding import find_app
+
+    configure_logging(json=log == "json", level=log_level.upper())
+    settings = WorkerSettings(
+        concurrency, queue_weights(queues), grace, processes, metrics, until_idle, until_eof, log_successes
+    )
+    app = find_app(target).app
+    run_on(backend, lambda: serve(app, store, settings))
