@@ -10,6 +10,7 @@ from taskweave.core.job import Spec
 from taskweave.exceptions import DuplicateId, InvalidName, InvalidValue, PayloadTooLarge
 
 NAME_CHARS_MAX: Final = 200
+KEY_CHARS_MAX: Final = 500  # of a unique key, which holds the task's name besides the values
 PAYLOAD_BYTES_MAX: Final = 1 << 20
 RESULT_BYTES_MAX: Final = 1 << 20
 ERROR_CHARS_MAX: Final = 8 << 10  # of one attempt: type, message and traceback together
@@ -64,8 +65,8 @@ def check_spec(spec: Spec, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
         raise InvalidValue("max_attempts", spec.max_attempts, "1, since the job is delivered at most once")
     if spec.tags:
         _check_tags(spec.tags)
-    if spec.unique is not None:
-        check_name("unique key", spec.unique.key)
+    if spec.unique is not None and not 0 < len(spec.unique.key) <= KEY_CHARS_MAX:
+        raise InvalidValue("unique key", spec.unique.key, f"text of 1 to {KEY_CHARS_MAX} characters")
     if not 0 <= spec.result_ttl_us <= SPAN_MAX_US:
         raise InvalidValue("result_ttl", spec.result_ttl_us, _DELAY)
     if not 0 <= spec.retention_us <= SPAN_MAX_US or not 0 <= spec.retention_failed_us <= SPAN_MAX_US:

@@ -16,7 +16,7 @@ from attrs import frozen
 from taskweave.core.ids import Duration, Micros, span_us
 from taskweave.exceptions import InvalidValue, NotSerializable
 
-_KEY_CHARS_MAX: Final = 200  # what a store accepts (bounds.NAME_CHARS_MAX, which lies above this module)
+_KEY_CHARS_MAX: Final = 200  # longer keys become a digest, long before the store's bound
 _TASK_SHOWN: Final = 120  # characters of the task's name left readable before a digest
 
 OnConflict: TypeAlias = Literal["return", "replace", "raise"]
