@@ -8,6 +8,7 @@ import logging
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -70,8 +71,8 @@ def spin_in_c(started: str) -> None:
 
 
 def spin_and_clean(started: str, cleaned: str) -> None:
-    Path(started).write_text(str(os.getpid()))
     try:
+        Path(started).write_text(str(os.getpid()))
         while True:
             pass
     finally:
@@ -214,3 +215,18 @@ def not_async() -> None: ...
 
 
 async def is_async() -> None: ...
+
+
+def lies(head: int, body: int) -> None:
+    """Claims a frame of these lengths on the channel, behind the back of the child's main."""
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        if fd > 2 and os.path.exists(f"/proc/self/fd/{fd}") and os.readlink(f"/proc/self/fd/{fd}").startswith("socket"):
+            os.write(fd, struct.pack(">II", head, body) + b"not json")
+    signal.pause()
+
+
+def interrupt_group() -> str:
+    """What a terminal does on Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+    return "not interrupted"
