@@ -1,1 +1,130 @@
-"""Background jobs whose behaviour can be proved, on asyncio and on trio."""
+"""Background jobs whose behaviour can be proved, on asyncio and on trio.
+
+The names that users import, and nothing else. Each is imported when it is first used, so that `import taskweave`
+costs a few milliseconds and a program pays for what it uses.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taskweave._runtime.ctx import Ctx as Ctx
+    from taskweave._runtime.executor import TaskExecutor as TaskExecutor
+    from taskweave._runtime.work import RunMode as RunMode
+    from taskweave._runtime.work import Work as Work
+    from taskweave.abc import Env as Env
+    from taskweave.abc import Observer as Observer
+    from taskweave.abc import TaskStore as TaskStore
+    from taskweave.app import App as App
+    from taskweave.builder import Builder as Builder
+    from taskweave.core.job import Failure as Failure
+    from taskweave.core.job import Progress as Progress
+    from taskweave.core.job import State as State
+    from taskweave.core.ready import Priority as Priority
+    from taskweave.core.retry import Retry as Retry
+    from taskweave.core.unique import Unique as Unique
+    from taskweave.core.verbs import Enqueued as Enqueued
+    from taskweave.core.verbs import QueueStat as QueueStat
+    from taskweave.exceptions import Abort as Abort
+    from taskweave.exceptions import AppNotFound as AppNotFound
+    from taskweave.exceptions import BuildFailed as BuildFailed
+    from taskweave.exceptions import Cancel as Cancel
+    from taskweave.exceptions import ConfigurationError as ConfigurationError
+    from taskweave.exceptions import DecodeError as DecodeError
+    from taskweave.exceptions import DuplicateId as DuplicateId
+    from taskweave.exceptions import IllegalTransition as IllegalTransition
+    from taskweave.exceptions import InvalidArguments as InvalidArguments
+    from taskweave.exceptions import InvalidInput as InvalidInput
+    from taskweave.exceptions import InvalidName as InvalidName
+    from taskweave.exceptions import InvalidStoreUrl as InvalidStoreUrl
+    from taskweave.exceptions import InvalidTask as InvalidTask
+    from taskweave.exceptions import InvalidValue as InvalidValue
+    from taskweave.exceptions import JobCancelled as JobCancelled
+    from taskweave.exceptions import JobError as JobError
+    from taskweave.exceptions import JobExpired as JobExpired
+    from taskweave.exceptions import JobFailed as JobFailed
+    from taskweave.exceptions import JobLost as JobLost
+    from taskweave.exceptions import JobNotFound as JobNotFound
+    from taskweave.exceptions import MissingAbility as MissingAbility
+    from taskweave.exceptions import MissingExtra as MissingExtra
+    from taskweave.exceptions import MissingMainGuard as MissingMainGuard
+    from taskweave.exceptions import NaiveDatetime as NaiveDatetime
+    from taskweave.exceptions import NotAStore as NotAStore
+    from taskweave.exceptions import NotOpen as NotOpen
+    from taskweave.exceptions import NotSerializable as NotSerializable
+    from taskweave.exceptions import PayloadTooLarge as PayloadTooLarge
+    from taskweave.exceptions import ResultExpired as ResultExpired
+    from taskweave.exceptions import ResultTimeout as ResultTimeout
+    from taskweave.exceptions import ResultTooLarge as ResultTooLarge
+    from taskweave.exceptions import RetryAfter as RetryAfter
+    from taskweave.exceptions import SchemaTooNew as SchemaTooNew
+    from taskweave.exceptions import Snooze as Snooze
+    from taskweave.exceptions import StoreError as StoreError
+    from taskweave.exceptions import StoreFull as StoreFull
+    from taskweave.exceptions import StoreMissing as StoreMissing
+    from taskweave.exceptions import StoreReadOnly as StoreReadOnly
+    from taskweave.exceptions import StoreUnavailable as StoreUnavailable
+    from taskweave.exceptions import SyncInsideLoop as SyncInsideLoop
+    from taskweave.exceptions import TaskweaveError as TaskweaveError
+    from taskweave.exceptions import UniqueConflict as UniqueConflict
+    from taskweave.exceptions import UnknownOption as UnknownOption
+    from taskweave.exceptions import UnknownTask as UnknownTask
+    from taskweave.exceptions import WaitTimeout as WaitTimeout
+    from taskweave.exceptions import WorkerFailed as WorkerFailed
+    from taskweave.handle import Handle as Handle
+    from taskweave.injection import inject as inject
+    from taskweave.settings import WorkerSettings as WorkerSettings
+    from taskweave.stores.memory import MemoryTaskStore as MemoryTaskStore
+    from taskweave.stores.sqlite import SQLiteTaskStore as SQLiteTaskStore
+    from taskweave.task import AsyncTask as AsyncTask
+    from taskweave.task import Call as Call
+    from taskweave.task import SyncTask as SyncTask
+    from taskweave.task import Task as Task
+    from taskweave.view import AttemptView as AttemptView
+    from taskweave.view import JobView as JobView
+
+_HOMES = {
+    "_runtime.ctx": "Ctx",
+    "_runtime.executor": "TaskExecutor",
+    "_runtime.work": "RunMode Work",
+    "abc": "Env Observer TaskStore",
+    "app": "App",
+    "builder": "Builder",
+    "core.job": "Failure Progress State",
+    "core.ready": "Priority",
+    "core.retry": "Retry",
+    "core.unique": "Unique",
+    "core.verbs": "Enqueued QueueStat",
+    "exceptions": """
+        Abort AppNotFound BuildFailed Cancel ConfigurationError DecodeError DuplicateId IllegalTransition
+        InvalidArguments InvalidInput InvalidName InvalidStoreUrl InvalidTask InvalidValue JobCancelled
+        JobError JobExpired JobFailed JobLost JobNotFound MissingAbility MissingExtra MissingMainGuard
+        NaiveDatetime NotAStore NotOpen NotSerializable PayloadTooLarge ResultExpired ResultTimeout
+        ResultTooLarge RetryAfter SchemaTooNew Snooze StoreError StoreFull StoreMissing StoreReadOnly
+        StoreUnavailable SyncInsideLoop TaskweaveError UniqueConflict UnknownOption UnknownTask WaitTimeout
+        WorkerFailed
+    """,
+    "handle": "Handle",
+    "injection": "inject",
+    "settings": "WorkerSettings",
+    "stores.memory": "MemoryTaskStore",
+    "stores.sqlite": "SQLiteTaskStore",
+    "task": "AsyncTask Call SyncTask Task",
+    "view": "AttemptView JobView",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - a list of the names above; a second copy would only go stale
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'taskweave' has no attribute {name!r}")
+    value = getattr(import_module(f"taskweave.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

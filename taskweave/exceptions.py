@@ -17,7 +17,7 @@ def _shown(value: object, most: int = 120) -> str:
     """A repr that is bounded and survives a broken __repr__: error texts must not fail themselves."""
     try:
         text = repr(value)
-    except Exception as error:  # the user's object; its failure is the fact to show
+    except Exception as error:  # noqa: BLE001 - the user's object; its failure is the fact to show
         text = f"<{type(value).__name__}: __repr__ raised {type(error).__name__}>"
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
@@ -33,7 +33,7 @@ class TaskweaveError(Exception):
 
     def explain(self) -> str:
         """What happened, to what, and what to do about it."""
-        return "taskweave failed"
+        return "taskweave failed; look for its cause"
 
 
 # --- configuration and registration -----------------------------------------------------------------------------
@@ -48,6 +48,8 @@ class ConfigurationError(TaskweaveError):
 
 @define(eq=False, slots=False)
 class UnknownOption(ConfigurationError):
+    """An option, or a query parameter of a store's address, does not exist there."""
+
     code: ClassVar[str] = "TW1101"
     option: str
     where: str
@@ -60,6 +62,8 @@ class UnknownOption(ConfigurationError):
 
 @define(eq=False, slots=False)
 class InvalidTask(ConfigurationError):
+    """A function or its options cannot become a task; nothing was registered."""
+
     code: ClassVar[str] = "TW1102"
     task: str
     problem: str
@@ -71,15 +75,19 @@ class InvalidTask(ConfigurationError):
 
 @define(eq=False, slots=False)
 class BuildFailed(ConfigurationError):
+    """The builder found problems; all of them are listed, and nothing was built."""
+
     code: ClassVar[str] = "TW1103"
     problems: tuple[str, ...]
 
     def explain(self) -> str:
-        return "the configuration has problems: " + "; ".join(self.problems)
+        return "the configuration has problems, correct each: " + "; ".join(self.problems)
 
 
 @define(eq=False, slots=False)
 class MissingExtra(ConfigurationError):
+    """Something was asked for whose package is not installed."""
+
     code: ClassVar[str] = "TW1104"
     feature: str
     extra: str
@@ -90,6 +98,8 @@ class MissingExtra(ConfigurationError):
 
 @define(eq=False, slots=False)
 class AppNotFound(ConfigurationError):
+    """The command line found no app where it was told to look."""
+
     code: ClassVar[str] = "TW1105"
     target: str
     problem: str
@@ -100,6 +110,8 @@ class AppNotFound(ConfigurationError):
 
 @define(eq=False, slots=False)
 class MissingAbility(ConfigurationError):
+    """The store cannot do what this configuration needs."""
+
     code: ClassVar[str] = "TW1106"
     store: str
     ability: str
@@ -120,6 +132,8 @@ class InvalidInput(TaskweaveError, ValueError):
 
 @define(eq=False, slots=False)
 class InvalidValue(InvalidInput):
+    """A value has the wrong type, or lies outside its bounds."""
+
     code: ClassVar[str] = "TW1201"
     field: str
     value: object
@@ -131,6 +145,8 @@ class InvalidValue(InvalidInput):
 
 @define(eq=False, slots=False)
 class InvalidName(InvalidInput):
+    """The name of a queue, task, tag or key cannot be kept by every store."""
+
     code: ClassVar[str] = "TW1202"
     field: str
     value: object
@@ -142,6 +158,8 @@ class InvalidName(InvalidInput):
 
 @define(eq=False, slots=False)
 class NaiveDatetime(InvalidInput):
+    """A datetime without a time zone names no instant."""
+
     code: ClassVar[str] = "TW1203"
     field: str
     value: object
@@ -152,6 +170,8 @@ class NaiveDatetime(InvalidInput):
 
 @define(eq=False, slots=False)
 class InvalidArguments(InvalidInput):
+    """The arguments do not fit the task's signature or its types."""
+
     code: ClassVar[str] = "TW1204"
     task: str
     field: str
@@ -163,6 +183,8 @@ class InvalidArguments(InvalidInput):
 
 @define(eq=False, slots=False)
 class NotSerializable(InvalidInput):
+    """An argument cannot be stored as JSON."""
+
     code: ClassVar[str] = "TW1205"
     task: str
     field: str
@@ -177,6 +199,8 @@ class NotSerializable(InvalidInput):
 
 @define(eq=False, slots=False)
 class PayloadTooLarge(InvalidInput):
+    """The arguments of one job take more bytes than the limit."""
+
     code: ClassVar[str] = "TW1206"
     task: str
     size: int
@@ -191,6 +215,8 @@ class PayloadTooLarge(InvalidInput):
 
 @define(eq=False, slots=False)
 class DuplicateId(InvalidInput):
+    """One batch holds the same id twice; none of it was stored."""
+
     code: ClassVar[str] = "TW1207"
     id: str
 
@@ -200,6 +226,8 @@ class DuplicateId(InvalidInput):
 
 @define(eq=False, slots=False)
 class UnknownTask(InvalidInput):
+    """No task of this name is registered with the app."""
+
     code: ClassVar[str] = "TW1208"
     task: str
     nearest: str | None = None
@@ -211,6 +239,8 @@ class UnknownTask(InvalidInput):
 
 @define(eq=False, slots=False)
 class UniqueConflict(InvalidInput):
+    """Another job holds the unique key, and on_conflict is "raise"."""
+
     code: ClassVar[str] = "TW1209"
     key: str
     holder: str
@@ -221,16 +251,20 @@ class UniqueConflict(InvalidInput):
 
 @define(eq=False, slots=False)
 class DecodeError(InvalidInput):
+    """Stored bytes cannot be turned back into values; they are kept as they are."""
+
     code: ClassVar[str] = "TW1210"
     field: str
     problem: str
 
     def explain(self) -> str:
-        return f"{self.field} cannot be decoded: {self.problem}; its bytes are kept as they are"
+        return f"{self.field} cannot be decoded: {self.problem}; its bytes are kept, enqueue it anew or run a version that knows them"
 
 
 @define(eq=False, slots=False)
 class ResultTooLarge(NotSerializable):
+    """The result of a job takes more bytes than the limit."""
+
     code: ClassVar[str] = "TW1211"
     size: int
     limit: int
@@ -247,20 +281,26 @@ class ResultTooLarge(NotSerializable):
 
 @define(eq=False, slots=False)
 class JobError(TaskweaveError):
+    """A job ended otherwise than with a result, or its result cannot be had."""
+
     code: ClassVar[str] = "TW1300"
     id: str
 
 
 @define(eq=False, slots=False)
 class JobNotFound(JobError, LookupError):
+    """There is no job with this id in this store."""
+
     code: ClassVar[str] = "TW1301"
 
     def explain(self) -> str:
-        return f"no job {self.id}: it was deleted, pruned after its retention, or lives in another store"
+        return f"no job {self.id}: it was deleted, pruned after its retention, or lives in another store; check both"
 
 
 @define(eq=False, slots=False)
 class JobFailed(JobError):
+    """The job is a dead letter: its attempts are spent, or it failed without a retry."""
+
     code: ClassVar[str] = "TW1302"
     task: str
     cause: str
@@ -279,15 +319,19 @@ class JobFailed(JobError):
 
 @define(eq=False, slots=False)
 class JobCancelled(JobError):
+    """The job was cancelled, by an operator or by itself."""
+
     code: ClassVar[str] = "TW1303"
     reason: str
 
     def explain(self) -> str:
-        return f"job {self.id} was cancelled: {self.reason}"
+        return f"job {self.id} was cancelled: {self.reason}; 'taskweave job retry {self.id}' runs it after all"
 
 
 @define(eq=False, slots=False)
 class JobExpired(JobError):
+    """The job's deadline passed before it could start."""
+
     code: ClassVar[str] = "TW1304"
 
     def explain(self) -> str:
@@ -296,14 +340,21 @@ class JobExpired(JobError):
 
 @define(eq=False, slots=False)
 class JobLost(JobError):
+    """The worker of an at-most-once job vanished while running it; nobody knows how far it came."""
+
     code: ClassVar[str] = "TW1305"
 
     def explain(self) -> str:
-        return f"the worker of at-most-once job {self.id} vanished; nobody knows whether it finished"
+        return (
+            f"the worker of at-most-once job {self.id} vanished and nobody knows whether it finished; "
+            f"look at what it did, then decide on 'taskweave job retry {self.id}'"
+        )
 
 
 @define(eq=False, slots=False)
 class ResultExpired(JobError):
+    """The job succeeded, but its result is no longer kept."""
+
     code: ClassVar[str] = "TW1306"
     why: str
 
@@ -313,6 +364,8 @@ class ResultExpired(JobError):
 
 @define(eq=False, slots=False)
 class ResultTimeout(JobError, TimeoutError):
+    """The job had not ended when the time to wait for it was over; it goes on."""
+
     code: ClassVar[str] = "TW1307"
     seconds: float
     state: str
@@ -325,13 +378,25 @@ class ResultTimeout(JobError, TimeoutError):
 
 
 @define(eq=False, slots=False)
+class WaitTimeout(TaskweaveError, TimeoutError):
+    code: ClassVar[str] = "TW1308"
+    what: str
+    seconds: float
+
+    def explain(self) -> str:
+        return f"waited {self.seconds:g} s for {self.what} in vain; wait longer, or check that a worker runs"
+
+
+@define(eq=False, slots=False)
 class IllegalTransition(TaskweaveError):
+    """A step was asked for that a job in this state cannot take; the job is unchanged."""
+
     code: ClassVar[str] = "TW1310"
     state: str
     verb: str
 
     def explain(self) -> str:
-        return f"a job that is {self.state} cannot {self.verb}; the job is unchanged"
+        return f"a job that is {self.state} cannot {self.verb}; the job is unchanged, look at its state first"
 
 
 # --- stores -------------------------------------------------------------------------------------------------------
@@ -348,11 +413,13 @@ class StoreError(TaskweaveError):
     applied: Literal["no", "unknown"] = "no"
 
     def explain(self) -> str:
-        return f"{self.store}: {self.problem}"
+        return f"{self.store}: {self.problem}; see the store's own log, and 'taskweave doctor'"
 
 
 @define(eq=False, slots=False)
 class StoreUnavailable(StoreError):
+    """The store cannot be reached now; workers try again by themselves."""
+
     code: ClassVar[str] = "TW1401"
     transient: ClassVar[bool] = True
 
@@ -362,6 +429,8 @@ class StoreUnavailable(StoreError):
 
 @define(eq=False, slots=False)
 class StoreFull(StoreError):
+    """The store has no room; nothing was stored."""
+
     code: ClassVar[str] = "TW1402"
     transient: ClassVar[bool] = True
 
@@ -371,6 +440,8 @@ class StoreFull(StoreError):
 
 @define(eq=False, slots=False)
 class StoreReadOnly(StoreError):
+    """The store cannot be written."""
+
     code: ClassVar[str] = "TW1403"
 
     def explain(self) -> str:
@@ -379,6 +450,8 @@ class StoreReadOnly(StoreError):
 
 @define(eq=False, slots=False)
 class NotAStore(StoreError):
+    """What lies at this address is not a taskweave store."""
+
     code: ClassVar[str] = "TW1404"
 
     def explain(self) -> str:
@@ -387,6 +460,8 @@ class NotAStore(StoreError):
 
 @define(eq=False, slots=False)
 class StoreMissing(StoreError):
+    """There is no store at this address."""
+
     code: ClassVar[str] = "TW1405"
 
     def explain(self) -> str:
@@ -395,6 +470,8 @@ class StoreMissing(StoreError):
 
 @define(eq=False, slots=False)
 class SchemaTooNew(StoreError):
+    """The store was written by a newer taskweave."""
+
     code: ClassVar[str] = "TW1406"
 
     def explain(self) -> str:
@@ -403,6 +480,8 @@ class SchemaTooNew(StoreError):
 
 @define(eq=False, slots=False)
 class InvalidStoreUrl(StoreError):
+    """The address of a store cannot be read."""
+
     code: ClassVar[str] = "TW1407"
 
     def explain(self) -> str:
@@ -414,6 +493,8 @@ class InvalidStoreUrl(StoreError):
 
 @define(eq=False, slots=False)
 class SyncInsideLoop(TaskweaveError):
+    """A blocking call was made inside a running event loop, which it would stop."""
+
     code: ClassVar[str] = "TW1500"
     call: str
     instead: str
@@ -424,6 +505,8 @@ class SyncInsideLoop(TaskweaveError):
 
 @define(eq=False, slots=False)
 class NotOpen(TaskweaveError):
+    """Something was used before it was opened, or after it was closed."""
+
     code: ClassVar[str] = "TW1501"
     what: str
 
@@ -433,6 +516,8 @@ class NotOpen(TaskweaveError):
 
 @define(eq=False, slots=False)
 class MissingMainGuard(TaskweaveError):
+    """A file starts work when it is imported, so each process of run_in="process" would start it again."""
+
     code: ClassVar[str] = "TW1502"
     path: str
 
@@ -445,11 +530,13 @@ class MissingMainGuard(TaskweaveError):
 
 @define(eq=False, slots=False)
 class WorkerFailed(TaskweaveError):
+    """The worker stopped by itself because of an error that could not pass."""
+
     code: ClassVar[str] = "TW1503"
     problem: str
 
     def explain(self) -> str:
-        return f"the worker stopped: {self.problem}"
+        return f"the worker stopped: {self.problem}; mend that and start it again, its jobs are safe in the store"
 
 
 # --- control by raising, inside a task ----------------------------------------------------------------------------

@@ -281,7 +281,7 @@ def _union_hooks(converter: cattrs.Converter, annotation: Any) -> tuple[Dump, Lo
         for index, dump_member in enumerate(dumps):
             try:
                 document = dump_member(value)
-            except Exception as error:  # not this member: a value of another class fails in any way it likes
+            except Exception as error:  # noqa: BLE001 - not this member: another class fails in any way it likes
                 reasons.append(explained(error))
                 continue
             for earlier, load_earlier in zip(members[:index], loads, strict=False):
@@ -298,7 +298,7 @@ def _union_hooks(converter: cattrs.Converter, annotation: Any) -> tuple[Dump, Lo
         for load_member in loads:
             try:
                 return load_member(value)
-            except Exception as error:  # not this member; constructors of users' classes raise what they like
+            except Exception as error:  # noqa: BLE001 - not this member; users' constructors raise what they like
                 reasons.append(explained(error))
         if len(members) == 2 and NoneType in members:
             raise reasons[0 if members[1] is NoneType else 1]

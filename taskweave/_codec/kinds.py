@@ -1,4 +1,4 @@
-"""Which annotations can be stored at all, told without the converter, so that a task is checked when it is registered."""
+"""Which annotations can be stored at all, told without the converter: a task is checked when it is registered."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def shown(value: object) -> str:
     """What a value is, for a message: its type and a bounded repr."""
     try:
         text = repr(value)
-    except Exception as error:  # the user's object; its failure is the fact to show
+    except Exception as error:  # noqa: BLE001 - the user's object; its failure is the fact to show
         text = f"<__repr__ raised {type(error).__name__}>"
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:59] + '…'}"
 

@@ -246,7 +246,8 @@ class SignatureCodec:
         try:
             bound = self.bind(tuple(args), kwargs)
             loaded: list[Any] = []
-            for path, slot, value in (*bound.args, *bound.kwargs):
+            for name, slot, value in (*bound.args, *bound.kwargs):
+                path = name
                 loaded.append(slot.shape.load(value))
         except InvalidArguments as error:
             raise DecodeError(error.field, error.problem) from error

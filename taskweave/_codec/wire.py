@@ -39,7 +39,7 @@ def _refuse(value: object) -> NoReturn:
 
 
 def _make_writer() -> Callable[[object], Sequence[str]]:
-    """The encoder of the standard library, made once: JSONEncoder.encode builds it anew at each call (twice the time)."""
+    """The standard library's encoder, made once: JSONEncoder.encode makes one at each call, which doubles the time."""
     make: Any = getattr(_encoder, "c_make_encoder", None)
     if make is None:  # an interpreter without the accelerator
         slow = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_refuse)

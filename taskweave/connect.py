@@ -1,0 +1,72 @@
+"""The composition root: a store from its address. The adapter, and with it its driver, is imported when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+from taskweave.abc import TaskStore
+from taskweave.core.bounds import PAYLOAD_BYTES_MAX
+from taskweave.exceptions import InvalidStoreUrl
+
+Make: TypeAlias = Callable[[int], TaskStore]  # from the largest payload that it takes, in bytes
+
+
+def connect(url: str, *, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> TaskStore:
+    """Return the unopened store at this address. Raises InvalidStoreUrl.
+
+    `memory://` is a store of this process; `sqlite:///relative.db` and `sqlite:////absolute.db` are files.
+    """
+    return opener(url)(payload_bytes_max)
+
+
+def opener(url: str) -> Make:
+    """Check the address now; what it returns makes the store, and imports its adapter. Raises InvalidStoreUrl."""
+    if not isinstance(url, str):
+        raise InvalidStoreUrl(repr(url)[:80], "it is not text")
+    scheme, found, _ = url.partition("://")
+    make = _SCHEMES.get(scheme)
+    if not found or make is None:
+        raise InvalidStoreUrl(_redacted(url), f"there is no store for {scheme!r}" if found else "it has no scheme")
+    return make(url)
+
+
+def _memory(url: str) -> Make:
+    if url != "memory://":
+        raise InvalidStoreUrl(url[:200], "a memory store has no name, and is not shared between processes")
+
+    def make(payload_bytes_max: int) -> TaskStore:
+        from taskweave.stores.memory import MemoryTaskStore
+
+        return MemoryTaskStore(payload_bytes_max=payload_bytes_max)
+
+    return make
+
+
+def _sqlite(url: str) -> Make:
+    parts = urlsplit(url)
+    path = unquote(parts.path)[1:]
+    if parts.netloc:
+        raise InvalidStoreUrl(_redacted(url), f"a file has no host; write sqlite:///{parts.netloc}{parts.path}")
+    if parts.query or parts.fragment:
+        raise InvalidStoreUrl(_redacted(url), "it has a query; a path with ? or # is written with %3F or %23")
+    if not path or path.endswith("/") or not path.isprintable():
+        raise InvalidStoreUrl(_redacted(url), "it names no file")
+
+    def make(payload_bytes_max: int) -> TaskStore:
+        from taskweave.stores.sqlite import SQLiteTaskStore
+
+        return SQLiteTaskStore(path, payload_bytes_max=payload_bytes_max)
+
+    return make
+
+
+def _redacted(url: str) -> str:
+    """An address fit for a message: without the password that a mistaken one may hold."""
+    scheme, found, rest = url.partition("://")
+    secret, at, place = rest.rpartition("@")
+    return f"{scheme}{found}{'***@' if at and secret else ''}{place}"[:200]
+
+
+_SCHEMES: Final[dict[str, Callable[[str], Make]]] = {"memory": _memory, "sqlite": _sqlite}
