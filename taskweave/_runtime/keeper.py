@@ -118,8 +118,8 @@ class Keeper:
     def _pause_us(self) -> Micros:
         with self._lock:
             at = self._book.wake_at()
-        now = self._env.now()
-        return BEAT_US if at is None else max(10 * MILLISECOND, min(BEAT_US, at - now))
+        most = min(BEAT_US, self._lease_us // 6)  # a lease taken meanwhile is seen before it must be renewed
+        return most if at is None else max(10 * MILLISECOND, min(most, at - self._env.now()))
 
     async def _renew(self, store: TaskStore, due: Sequence[Lease]) -> None:
         sent_at = self._env.now()
