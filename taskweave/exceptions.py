@@ -258,7 +258,10 @@ class DecodeError(InvalidInput):
     problem: str
 
     def explain(self) -> str:
-        return f"{self.field} cannot be decoded: {self.problem}; its bytes are kept, enqueue it anew or run a version that knows them"
+        return (
+            f"{self.field} cannot be decoded: {self.problem}; its bytes are kept as they are, "
+            "run a version that knows them or enqueue it anew"
+        )
 
 
 @define(eq=False, slots=False)
@@ -379,6 +382,8 @@ class ResultTimeout(JobError, TimeoutError):
 
 @define(eq=False, slots=False)
 class WaitTimeout(TaskweaveError, TimeoutError):
+    """Something was waited for and did not happen in time."""
+
     code: ClassVar[str] = "TW1308"
     what: str
     seconds: float
@@ -413,7 +418,7 @@ class StoreError(TaskweaveError):
     applied: Literal["no", "unknown"] = "no"
 
     def explain(self) -> str:
-        return f"{self.store}: {self.problem}; see the store's own log, and 'taskweave doctor'"
+        return f"{self.store}: {self.problem}; ask 'taskweave doctor' what is wrong with it"
 
 
 @define(eq=False, slots=False)
