@@ -96,8 +96,8 @@ class ProcessMode:
         address = self._addresses.get(work.name)
         if address is None:
             address = self._addresses[work.name] = address_of(work.fn, work.name)
-        self._runs += 1
-        head = {"kind": "run", "run": self._runs, "task": work.name, "ctx": work.ctx, "address": asdict(address)}
+        self._runs = run = self._runs + 1  # kept here: others come while this one waits for a child
+        head = {"kind": "run", "run": run, "task": work.name, "ctx": work.ctx, "address": asdict(address)}
         head |= {"codec": codec, "version": version, "facts": asdict(facts)}
         head |= {"result_bytes_max": self._result_bytes_max, "task_version": getattr(work.codec, "version", 1)}
         async with self._slots, AsyncExitStack() as stack:
@@ -106,7 +106,7 @@ class ProcessMode:
             except OSError as error:
                 return RawEnd(Ending.UNFIT, cause="process_start", reason=f"no child process can be started: {error}")
             stack.push_async_callback(self._give_back, child)
-            talk = _Talk(child, self._runs, facts, voice)
+            talk = _Talk(child, run, facts, voice)
             try:
                 await child.send(head, payload)
                 end = await self._loaded(talk, address, work.name) or await talk.until_end()

@@ -28,6 +28,7 @@ class Report:
     retries: int = 0
     released: int = 0
     lost: int = 0
+    untimed: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
     nodes: int = 0
@@ -41,24 +42,24 @@ class Report:
         self.lost += life.lost_count
         if end is None:
             return
-        if end.started_at is not None:
-            self.ran_us[path][stage] = end.finished_at - end.started_at
         if job.state is State.SUCCEEDED:
             self.succeeded += 1
-            self._add_result(result)
+            self._add_result(stage, path, result)
         else:
             error = f"{end.error.type}: {end.error.message}" if end.error is not None else end.cause or ""
             self.failed.append((path, job.id, life.attempt, error))
 
-    def _add_result(self, result: object) -> None:
+    def _add_result(self, stage: str, path: str, result: object) -> None:
         match result:
-            case [int(before), int(after)]:
+            case {"before": int(before), "after": int(after)}:
                 self.bytes_before += before
                 self.bytes_after += after
             case {"nodes": int(nodes)}:
                 self.nodes += nodes
             case _:
-                return
+                self.untimed += not isinstance(result, dict)  # a result that was dropped after its time
+        if isinstance(result, dict):
+            self.ran_us[path][stage] = int(result["took_us"])
 
 
 class Placed(Protocol):
@@ -128,9 +129,8 @@ def _show_totals(report: Report, *, done: int, elapsed_us: Micros) -> None:
     say(f"this run: {done} jobs in {span(elapsed_us)}, {rate:,.0f} jobs/s")
     if report.bytes_before:
         share = 100 * report.bytes_after / report.bytes_before
-        say(
-            f"{report.bytes_before / 1e6:.1f} MB of source compress to {share:.0f} %, {report.nodes:,} syntax nodes parsed"
-        )
+        size = f"{report.bytes_before / 1e6:.1f} MB of source"
+        say(f"{size} compress to {share:.0f} %; {report.nodes:,} syntax nodes parsed")
     if not report.failed:
         say("every file parsed, so nothing had to be tried again")
 

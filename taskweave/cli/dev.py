@@ -88,7 +88,7 @@ async def watch(command: list[str], root: Path) -> None:
                 files = await _next_change(root, before, child)
             finally:
                 await _drained(child)
-            shown = ", ".join(os.path.relpath(path, root) for path in files[:3])
+            shown = ", ".join(path.removeprefix(f"{root}{os.sep}") for path in files[:3])
             say(f"taskweave dev: {shown}{' …' * (len(files) > 3)} changed; starting again")
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from taskweave.abc import TaskStore
+from taskweave.exceptions import InvalidStoreUrl
 
 DEFAULT_STORE: Final = "sqlite:///taskweave.db"
 
@@ -44,9 +45,9 @@ def address(store: str | None, app: str | None) -> str:
     if store is not None:
         return store
     if app is not None:
-        from taskweave.cli.finding import find_app, store_url_of
+        from taskweave.cli.finding import find_app
 
-        return store_url_of(find_app(app).app)
+        return find_app(app).app.url
     return DEFAULT_STORE
 
 
@@ -54,10 +55,13 @@ def ask(url: str, question: Callable[[TaskStore], Awaitable[R]]) -> R:
     """Open the store that is there, ask, close. A store that does not exist is an error, never made by asking."""
     import anyio
 
-    from taskweave.connect import open_existing
+    from taskweave.connect import connect
+
+    if url.startswith("memory:"):
+        raise InvalidStoreUrl(url, "a memory store lives in its own process, where no command can look into it")
 
     async def run() -> R:
-        async with open_existing(url) as store:
+        async with connect(url, create=False) as store:
             return await question(store)
 
     return anyio.run(run)

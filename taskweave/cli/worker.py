@@ -12,7 +12,8 @@ import click
 from attrs import frozen
 
 from taskweave.cli.loops import backend_option, run_on
-from taskweave.exceptions import InvalidValue
+from taskweave.core.verbs import Count
+from taskweave.exceptions import InvalidValue, NotOpen
 from taskweave.observe.logging import configure_logging
 
 
@@ -20,14 +21,10 @@ from taskweave.observe.logging import configure_logging
 class WorkerSettings:
     """What the command line says about a worker; None leaves a choice to the app."""
 
-    concurrency: int | None = None
-    queues: Mapping[str, int] | None = None
-    grace: str | None = None
-    processes: int | None = None
+    executor: Mapping[str, Any]
     metrics: str | None = None
     until_idle: bool = False
     until_eof: bool = False
-    successes: bool = False
 
 
 def queue_weights(text: str | None) -> dict[str, int] | None:
@@ -83,8 +80,41 @@ def worker(
     from taskweave.cli.finding import find_app
 
     configure_logging(json=log == "json", level=log_level.upper())
-    settings = WorkerSettings(
-        concurrency, queue_weights(queues), grace, processes, metrics, until_idle, until_eof, log_successes
-    )
+    executor: dict[str, Any] = {"concurrency": concurrency, "queues": queue_weights(queues)}
+    executor |= {"grace": grace, "processes": processes}
+    settings = WorkerSettings(executor, metrics, until_idle, until_eof)
     app = find_app(target).app
-    run_on(backend, lambda: serve(app, store, settings))
+    if store is not None:
+        app.redirect(store)
+    run_on(backend, lambda: serve(app, settings, LogObserver(successes=log_successes)))
+
+
+async def serve(app: App, settings: WorkerSettings, log: LogObserver) -> None:
+    """Run the app's jobs with everything that the settings ask for beside it. Raises TaskweaveError."""
+    observers: list[Observer] = [log]
+    exposition = None
+    if settings.metrics is not None:
+        from taskweave.observe.exposition import Exposition, parse_address
+        from taskweave.observe.metrics import PrometheusObserver
+
+        address = parse_address(settings.metrics)
+        metrics = PrometheusObserver()
+        observers.append(metrics)
+        exposition = Exposition(metrics, app.env, lambda: app.store.apply(Count()))
+    async with app:
+        executor = app.executor(observers=observers, **settings.executor)
+        async with anyio.create_task_group() as group:
+            if exposition is not None:
+                used = await group.start(exposition.serve, address)
+                logger.info("metrics on http://%s/metrics", used)
+            if settings.until_eof:
+                group.start_soon(_stop_at_eof, executor)
+            await executor.run(signals=True, until_idle=settings.until_idle)
+            group.cancel_scope.cancel()
+
+
+async def _stop_at_eof(executor: TaskExecutor) -> None:
+    """Whoever started us holds the other end of our stdin, and closes it by a word or by its death."""
+    await anyio.wait_readable(sys.stdin.buffer)
+    with suppress(NotOpen):  # it may have ended meanwhile
+        executor.stop()
