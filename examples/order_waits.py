@@ -36,12 +36,12 @@ async def main() -> None:
         while asked.count("lamp") < 3:
             await trio.sleep(0.005)
         paid.add("lamp")
+        await app.wait_until_idle()
         print(await lamp.result(timeout="10s"))
         try:
             await forged.result(timeout="10s")
         except JobCancelled as cancelled:
             print(f"forged: cancelled, {cancelled.reason}")
-        await app.wait_until_idle()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ async def deliver(event: str, order: str) -> None:
     """What the HTTP handler does with one delivery."""
     priority = Priority.HIGH if order.startswith("express") else Priority.NORMAL
     job = await ship.options(priority=priority).enqueue(event, order)
-    print(f"{event} {order}: {'seen before, same job' if job.deduplicated else 'accepted'}")
+    print(f"{event} {order}: {'seen before, same job' if job.enqueued.deduplicated else 'accepted'}")
 
 
 async def main() -> None:

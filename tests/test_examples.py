@@ -12,7 +12,7 @@ PRINTS = {
     "hello.py": "Hello, world!",
     "etl.py": """
         12 pages, 5 requests refused and repeated
-        300 rows loaded, 300 in the table, 234,036.00 in all
+        300 rows loaded, 300 in the table, 1,986.00 in all
         """,
     "thumbnails.py": """
         picture0.thumb.pgm: 16 x 12
@@ -35,9 +35,9 @@ PRINTS = {
         the worker ended with exit code 0
         """,
     "order_waits.py": """
+        lamp: receipt sent
         lamp: fulfilled on attempt 1
         forged: cancelled, the signature does not match
-        lamp: receipt sent
         """,
     "server.py": """
         202 ['id']

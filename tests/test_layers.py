@@ -18,8 +18,9 @@ LAYERS = (  # top to bottom; a name that ends in / is a folder
     ("__main__.py",),
     ("cli/",),
     (
-        *("__init__.py", "app.py", "builder.py", "client.py", "connect.py", "inject.py", "options.py"),
-        *("registration.py", "results.py", "task.py", "testing.py", "testing/"),
+        *("__init__.py", "app.py", "builder.py", "client.py", "connect.py", "handle.py", "injection.py"),
+        *("operations.py", "options.py", "registration.py", "results.py", "settings.py", "task.py", "view.py"),
+        *("working.py",),
     ),
     ("_runtime/",),
     ("stores/", "observe/"),
