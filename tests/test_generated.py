@@ -13,12 +13,11 @@ from pathlib import Path
 
 import click
 import pytest
+from attrs import fields
 from package_source import ROOT, sources
 from test_layers import LAYERS, layer_of
 
 import taskweave
-from taskweave import App
-from taskweave._runtime.executor import TaskExecutor
 from taskweave.cli import COMMANDS, root
 from taskweave.core import bounds as core_bounds
 from taskweave.core.effects import Why
@@ -29,6 +28,7 @@ from taskweave.core.retry import Retry
 from taskweave.core.verbs import Claimed, Op
 from taskweave.exceptions import Control
 from taskweave.options import CallOptions, TaskOptions
+from taskweave.settings import WorkerSettings
 
 
 def life_of_a_job() -> str:
@@ -118,44 +118,6 @@ def _first_line(value: object, kind: str) -> str:
     return (code + line.replace("\n", " ").replace("|", "\\|")).strip(" :")
 
 
-def options_of_a_task() -> str:
-    return _options(TaskOptions)
-
-
-def options_of_a_call() -> str:
-    return _options(CallOptions)
-
-
-def _options(options: type) -> str:
-    """The keys of a TypedDict with their types, and the comments beside them in the source."""
-    notes = dict(re.findall(r"^    (\w+): [^#\n]*(?:#\s*(.*))?$", inspect.getsource(options), re.MULTILINE))
-    rows = [
-        f"| `{name}` | `{_type_text(str(hint))}` | {notes.get(name, '')} |"
-        for name, hint in inspect.get_annotations(options).items()
-    ]
-    return "\n".join(["| option | type | |", "|---|---|---|", *rows])
-
-
-def _type_text(hint: str) -> str:
-    return re.sub(r"ForwardRef\('([^']*)'[^)]*\)", r"\1", hint).replace("|", "\\|")
-
-
-def settings_of_a_worker() -> str:
-    """Each parameter of a worker, with the default that the executor has for it."""
-    defaults = inspect.signature(TaskExecutor).parameters
-    rows = []
-    for name, parameter in inspect.signature(App.worker).parameters.items():
-        if name != "self":
-            rows.append(
-                f"| `{name}` | `{_type_text(str(parameter.annotation))}` | {_default(defaults[name].default)} |"
-            )
-    return "\n".join(["| setting | type | default |", "|---|---|---|", *rows])
-
-
-def _default(value: object) -> str:
-    return "" if value in (None, ()) else f"`{value!r}`"
-
-
 def bounds() -> str:
     """The constants of core.bounds with what their comments say."""
     source = inspect.getsource(core_bounds)
@@ -205,9 +167,6 @@ PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
     "ends of a run": (ARCHITECTURE, ends_of_a_run),
     "verbs of a store": (ARCHITECTURE, verbs_of_a_store),
     "names": (API, names),
-    "options of a task": (SETTINGS, options_of_a_task),
-    "options of a call": (SETTINGS, options_of_a_call),
-    "settings of a worker": (SETTINGS, settings_of_a_worker),
     "bounds": (SETTINGS, bounds),
     "commands": (CLI, commands),
 }
@@ -228,6 +187,19 @@ def test_what_the_page_shows_is_what_the_code_says(name: str) -> None:
         path.write_text(page[: found.start(1)] + wanted + page[found.end(1) :], encoding="utf-8")
         return
     assert found[1] == wanted, "regenerate the page: TASKWEAVE_REGENERATE=1 pytest tests/test_generated.py"
+
+
+@pytest.mark.parametrize(
+    ("heading", "names"),
+    [
+        ("## Of a task", [*inspect.get_annotations(TaskOptions)]),
+        ("## Of one call", [*inspect.get_annotations(CallOptions)]),
+        ("## Of a worker", [each.name for each in fields(WorkerSettings)]),
+    ],
+)
+def test_the_reference_names_every_setting(heading: str, names: list[str]) -> None:
+    section = SETTINGS.read_text(encoding="utf-8").partition(heading)[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == names
 
 
 def test_every_module_named_in_the_architecture_exists() -> None:
