@@ -7,7 +7,6 @@ reach it as one event. The driver sleeps until something is told or until the en
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from math import inf
 from typing import TypeVar
 
@@ -16,7 +15,8 @@ from anyio.abc import TaskGroup
 
 from taskweave._runtime.keeper import Keeper
 from taskweave._runtime.runner import Runner
-from taskweave.abc import Env, Listens, Observer, TaskStore
+from taskweave._runtime.watching import Watching
+from taskweave.abc import Env, Listens, TaskStore
 from taskweave.core.effects import Abandon, Announce, CancelRun, Effect, Run, SendExchange, Stop
 from taskweave.core.engine import Engine
 from taskweave.core.events import Ended, Event, ExchangeAnswered, ExchangeFailed, Progressed, Ticked, Woken
@@ -37,10 +37,10 @@ class Driver:
         store: TaskStore,
         env: Env,
         maintain_us: Micros,
-        observers: Sequence[Observer],
+        watching: Watching,
     ) -> None:
         self.engine, self._store, self._env = engine, store, env
-        self._maintain_us, self._observers = maintain_us, observers
+        self._maintain_us, self._watching = maintain_us, watching
         self._inbox: list[Event] = []
         self._news = anyio.Event()
         self._runner: Runner
@@ -105,8 +105,8 @@ class Driver:
                     self._keeper.release(refused)
                     if refused:
                         log.warning("%d settlements were refused: other workers own these jobs now", len(refused))
-                    for observer in self._observers:
-                        observer.settled(settled)
+                    if self._watching:
+                        self._watching.settled(settled)
                 case CancelRun(id, fence, _):
                     self._runner.cancel(id, fence)
                 case Abandon(id, fence):
@@ -114,8 +114,8 @@ class Driver:
                     self._keeper.release((Lease(id, fence),))
                 case Stop(problem):
                     self._problem = problem
-        for observer in self._observers:
-            observer.slots(self.engine.used, self.engine.settings.slots)
+        if self._watching:
+            self._watching.slots(self.engine.used, self.engine.settings.slots)
 
     async def _exchange(self, request: Exchange) -> None:
         sent_at = self._env.now()
@@ -131,7 +131,7 @@ class Driver:
 
     async def _call(self, op: Op[A]) -> A:
         """One store call, measured for the observers."""
-        if not self._observers:
+        if not self._watching:
             return await self._store.apply(op)
         began, problem = self._env.now(), None
         try:
@@ -140,9 +140,7 @@ class Driver:
             problem = error.code
             raise
         finally:
-            took = self._env.now() - began
-            for observer in self._observers:
-                observer.store_called(op.name, took, problem)
+            self._watching.store_called(op.name, self._env.now() - began, problem)
 
     # --- duties ---------------------------------------------------------------------------------------------------
 

@@ -51,6 +51,12 @@ class RawEnd:
 
 def returned(codec: CallCodec, value: object, result_bytes_max: int = RESULT_BYTES_MAX) -> RawEnd:
     """The end of a function that returned this value."""
+    result = encoded(codec, value, result_bytes_max)
+    return RawEnd(Ending.RETURNED, result) if isinstance(result, bytes) else result
+
+
+def encoded(codec: CallCodec, value: object, result_bytes_max: int = RESULT_BYTES_MAX) -> bytes | RawEnd:
+    """The bytes of a result, or the end of a run whose result cannot be stored."""
     try:
         result = codec.encode_result(value)
     except InvalidInput as error:
@@ -60,7 +66,7 @@ def returned(codec: CallCodec, value: object, result_bytes_max: int = RESULT_BYT
     if len(result) > result_bytes_max:
         message = f"the result takes {len(result):,} bytes, more than the limit of {result_bytes_max:,}"
         return _unstorable("ResultTooLarge", f"{message}; store it elsewhere and return its address")
-    return RawEnd(Ending.RETURNED, result)
+    return result
 
 
 def _unstorable(type: str, message: str) -> RawEnd:

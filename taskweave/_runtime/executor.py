@@ -17,6 +17,7 @@ from taskweave._runtime.env import SystemEnv
 from taskweave._runtime.keeper import Keeper
 from taskweave._runtime.modes import Modes
 from taskweave._runtime.runner import Runner
+from taskweave._runtime.watching import Watching
 from taskweave._runtime.work import Work
 from taskweave.abc import Env, Observer, TaskStore
 from taskweave.core.bounds import check_name
@@ -60,7 +61,7 @@ class TaskExecutor:
         self._env: Env = env or SystemEnv()
         self._grace_us = span_us(grace, "grace")
         self._maintain_us = span_us(maintain, "maintain", least=10 * MILLISECOND)
-        self._observers = tuple(observers)
+        self._watching = Watching(observers)
         self._processes = processes
         self.member: Final = f"{check_name('name', name)}-{self._env.new_id()}" if name else self._env.new_id()
         self._settings = Settings(
@@ -88,9 +89,9 @@ class TaskExecutor:
         settings = evolve(self._settings, until_idle=until_idle)
         policies = {name: work.retry for name, work in self._works.items()}
         engine = Engine(settings, policies, self._env.new_id)
-        driver = self._driver = Driver(engine, self._store, self._env, self._maintain_us, self._observers)
+        driver = self._driver = Driver(engine, self._store, self._env, self._maintain_us, self._watching)
         async with Modes(settings.slots, self._processes) as modes:
-            runner = Runner(self._works, self._env, modes, driver.tell, self._observers, self.member)
+            runner = Runner(self._works, self._env, modes, driver.tell, self._watching, self.member)
             keeper = Keeper(
                 self._store, self._env, self.member, settings.lease_us, driver.tell, lambda: runner.stepping
             )

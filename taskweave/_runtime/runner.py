@@ -28,10 +28,11 @@ from anyio.abc import TaskGroup
 from attrs import define, evolve, field
 
 from taskweave._runtime.ctx import Ctx, Facts
-from taskweave._runtime.ends import RawEnd, raised, returned
+from taskweave._runtime.ends import encoded, raised
 from taskweave._runtime.modes import Modes
+from taskweave._runtime.watching import Watching
 from taskweave._runtime.work import Work
-from taskweave.abc import Env, Observer
+from taskweave.abc import Env
 from taskweave.core.events import Ending, RunEnded
 from taskweave.core.ids import MILLISECOND, Fence, JobId, Micros
 from taskweave.core.job import Progress, Spec
@@ -69,14 +70,14 @@ class Runner:
         env: Env,
         modes: Modes,
         tell: Callable[[], None],
-        observers: Sequence[Observer],
+        watching: Watching,
         member: str,
     ) -> None:
         self.ended: list[RunEnded] = []
         self.reports: dict[JobId, LeaseProgress] = {}
         self.tell = tell
         self.stepping: Claimed | None = None  # whose code holds the loop right now, for whoever finds it blocked
-        self._works, self._env, self._modes, self._observers = works, env, modes, observers
+        self._works, self._env, self._modes, self._watching = works, env, modes, watching
         self._member = member
         self._pending: deque[Claimed] = deque()
         self._idle: list[anyio.Event] = []
@@ -102,7 +103,7 @@ class Runner:
         scope = self._scopes.get((id, fence))
         if scope is not None:
             scope.cancel()
-        else:
+        elif any(job.spec.id == id and job.fence == fence for job in self._pending):
             self._stopped.add((id, fence))
 
     def take_ended(self) -> tuple[RunEnded, ...]:
@@ -152,12 +153,11 @@ class Runner:
             return
         began = self._env.now()
         self._scopes[key] = scope
-        if self._observers:
-            self._observe_start(job)
-        voice = Voice(job, self)
+        if self._watching:
+            self._watching.started((job,))
         interrupt: BaseException | None = None
         try:
-            end = await self._run(job, voice)
+            end = await self._run(job)
         except anyio.get_cancelled_exc_class() as error:
             if not self._being_cancelled(scope):  # the task's own, e.g. of an asyncio future that it cancelled
                 end = self._raised(job, error)
@@ -180,52 +180,61 @@ class Runner:
         self.reports.pop(job.spec.id, None)
         self.ended.append(end)
         self.tell()
-        for observer in self._observers:
-            observer.ended(end, job, ran_us)
-
-    def _observe_start(self, job: Claimed) -> None:
-        for observer in self._observers:
-            observer.started((job,))
+        if self._watching:
+            self._watching.ended(end, job, ran_us)
 
     # --- one attempt ----------------------------------------------------------------------------------------------
 
-    async def _run(self, job: Claimed, voice: Voice) -> RunEnded:
+    async def _run(self, job: Claimed) -> RunEnded:
         spec = job.spec
         work = self._works.get(spec.task)
         if work is None:
             return self._unfit(job, "unknown_task", f"no task {spec.task!r} is registered in this worker")
         if work.run_in == "process":
             self._suspended()
+            voice = Voice(job, self)
             mode = await self._modes.process()
             end = await mode.run_raw(work, spec.payload, spec.codec, spec.version, self._facts(job), voice)
-            return self._spoken(job, end, voice)
+            return self._with_children(end.of(spec.id, job.fence, self._env.random()), voice)
         try:
             args, kwargs = work.codec.decode(spec.payload, spec.codec, spec.version)
         except DecodeError as error:
             return self._unfit(job, "bad_payload", error.explain())
-        if work.ctx is not None:
-            kwargs[work.ctx] = Ctx(self._facts(job), voice)
+        if work.ctx is None:
+            value = await self._value(work, job, args, kwargs)
+            return self._returned(job, work, value)
+        voice = Voice(job, self)
+        kwargs[work.ctx] = Ctx(self._facts(job), voice)
+        value = await self._value(work, job, args, kwargs)
+        return self._with_children(self._returned(job, work, value), voice)
+
+    async def _value(self, work: Work, job: Claimed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the function returns, in the loop or where its mode runs it."""
         if work.run_in == "loop":
             context = contextvars.copy_context()
             context.run(current.set, self._fields(job))
             value = context.run(self._call, work, job, args, kwargs)
-            if isinstance(value, Coroutine):
-                value = await _stepped(self, job, context, value)
-        else:
-            self._suspended()
-            token = current.set(self._fields(job))
-            try:
-                value = await self._modes.elsewhere(work, args, kwargs)
-            finally:
-                current.reset(token)
-        return self._spoken(job, returned(work.codec, value), voice)
+            if type(value) is types.CoroutineType or isinstance(value, Coroutine):
+                return await _stepped(self, job, context, value)
+            return value
+        self._suspended()
+        token = current.set(self._fields(job))
+        try:
+            return await self._modes.elsewhere(work, args, kwargs)
+        finally:
+            current.reset(token)
 
-    def _spoken(self, job: Claimed, end: RawEnd, voice: Voice) -> RunEnded:
-        """The end of this job's run; its children come along if, and only if, it succeeded."""
-        ended = end.of(job.spec.id, job.fence, 0.0 if end.ending is Ending.RETURNED else self._env.random())
+    def _returned(self, job: Claimed, work: Work, value: Any) -> RunEnded:
+        result = encoded(work.codec, value)
+        if isinstance(result, bytes):
+            return RunEnded(job.spec.id, job.fence, Ending.RETURNED, result)
+        return result.of(job.spec.id, job.fence, 0.0)
+
+    def _with_children(self, end: RunEnded, voice: Voice) -> RunEnded:
+        """The end of a run with the jobs that it enqueued: they come along if, and only if, it succeeded."""
         if voice.spawned and end.ending is Ending.RETURNED:
-            return evolve(ended, spawn=tuple(voice.spawned))
-        return ended
+            return evolve(end, spawn=tuple(voice.spawned))
+        return end
 
     def _call(self, work: Work, job: Claimed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.stepping = job
