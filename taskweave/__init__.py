@@ -83,48 +83,123 @@ if TYPE_CHECKING:
     from taskweave.view import AttemptView as AttemptView
     from taskweave.view import JobView as JobView
 
-_HOMES = {
-    "_runtime.ctx": "Ctx",
-    "_runtime.executor": "TaskExecutor",
-    "_runtime.work": "RunMode Work",
-    "abc": "Env Observer TaskStore",
-    "app": "App",
-    "builder": "Builder",
-    "core.job": "Failure Progress State",
-    "core.ready": "Priority",
-    "core.retry": "Retry",
-    "core.unique": "Unique",
-    "core.verbs": "Enqueued QueueStat",
-    "exceptions": """
-        Abort AppNotFound BuildFailed Cancel ConfigurationError DecodeError DuplicateId IllegalTransition
-        InvalidArguments InvalidInput InvalidName InvalidStoreUrl InvalidTask InvalidValue JobCancelled
-        JobError JobExpired JobFailed JobLost JobNotFound MissingAbility MissingExtra MissingMainGuard
-        NaiveDatetime NotAStore NotOpen NotSerializable PayloadTooLarge ResultExpired ResultTimeout
-        ResultTooLarge RetryAfter SchemaTooNew Snooze StoreError StoreFull StoreMissing StoreReadOnly
-        StoreUnavailable SyncInsideLoop TaskweaveError UniqueConflict UnknownOption UnknownTask WaitTimeout
-        WorkerFailed
-    """,
-    "handle": "Handle",
-    "injection": "inject",
-    "settings": "WorkerSettings",
-    "stores.memory": "MemoryTaskStore",
-    "stores.sqlite": "SQLiteTaskStore",
-    "task": "AsyncTask Call SyncTask Task",
-    "view": "AttemptView JobView",
-}
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+__all__ = [
+    "Abort",
+    "App",
+    "AppNotFound",
+    "AsyncTask",
+    "AttemptView",
+    "BuildFailed",
+    "Builder",
+    "Call",
+    "Cancel",
+    "ConfigurationError",
+    "Ctx",
+    "DecodeError",
+    "DuplicateId",
+    "Enqueued",
+    "Env",
+    "Failure",
+    "Handle",
+    "IllegalTransition",
+    "InvalidArguments",
+    "InvalidInput",
+    "InvalidName",
+    "InvalidStoreUrl",
+    "InvalidTask",
+    "InvalidValue",
+    "JobCancelled",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobLost",
+    "JobNotFound",
+    "JobView",
+    "MemoryTaskStore",
+    "MissingAbility",
+    "MissingExtra",
+    "MissingMainGuard",
+    "NaiveDatetime",
+    "NotAStore",
+    "NotOpen",
+    "NotSerializable",
+    "Observer",
+    "PayloadTooLarge",
+    "Priority",
+    "Progress",
+    "QueueStat",
+    "ResultExpired",
+    "ResultTimeout",
+    "ResultTooLarge",
+    "Retry",
+    "RetryAfter",
+    "RunMode",
+    "SQLiteTaskStore",
+    "SchemaTooNew",
+    "Snooze",
+    "State",
+    "StoreError",
+    "StoreFull",
+    "StoreMissing",
+    "StoreReadOnly",
+    "StoreUnavailable",
+    "SyncInsideLoop",
+    "SyncTask",
+    "Task",
+    "TaskExecutor",
+    "TaskStore",
+    "TaskweaveError",
+    "Unique",
+    "UniqueConflict",
+    "UnknownOption",
+    "UnknownTask",
+    "WaitTimeout",
+    "Work",
+    "WorkerFailed",
+    "WorkerSettings",
+    "inject",
+]
 
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605 - a list of the names above; a second copy would only go stale
+# where a name lives; the errors, which are all others, in exceptions
+_HOMES = {
+    "App": "app",
+    "AsyncTask": "task",
+    "AttemptView": "view",
+    "Builder": "builder",
+    "Call": "task",
+    "Ctx": "_runtime.ctx",
+    "Enqueued": "core.verbs",
+    "Env": "abc",
+    "Failure": "core.job",
+    "Handle": "handle",
+    "JobView": "view",
+    "MemoryTaskStore": "stores.memory",
+    "Observer": "abc",
+    "Priority": "core.ready",
+    "Progress": "core.job",
+    "QueueStat": "core.verbs",
+    "Retry": "core.retry",
+    "RunMode": "_runtime.work",
+    "SQLiteTaskStore": "stores.sqlite",
+    "State": "core.job",
+    "SyncTask": "task",
+    "Task": "task",
+    "TaskExecutor": "_runtime.executor",
+    "TaskStore": "abc",
+    "Unique": "core.unique",
+    "Work": "_runtime.work",
+    "WorkerSettings": "settings",
+    "inject": "injection",
+}
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOME_OF.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module 'taskweave' has no attribute {name!r}")
-    value = getattr(import_module(f"taskweave.{home}"), name)
+    value = getattr(import_module(f"taskweave.{_HOMES.get(name, 'exceptions')}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+    return sorted({*globals(), *__all__})

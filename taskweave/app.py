@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, overl
 
 from taskweave import operations, working
 from taskweave._codec.wire import read
-from taskweave.abc import Env, Observer, TaskStore
+from taskweave.abc import Env, TaskStore
 from taskweave.client import Client
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX
 from taskweave.core.ids import Duration, JobId
@@ -20,7 +20,7 @@ from taskweave.exceptions import InvalidTask, UnknownTask
 from taskweave.handle import Handle, Origin
 from taskweave.options import TaskOptions, whole
 from taskweave.registration import is_async, register
-from taskweave.settings import WorkerSettings, settings_of
+from taskweave.settings import ExecutorOptions, WorkerSettings, settings_of
 from taskweave.task import AsyncTask, Call, SyncTask, Task
 from taskweave.view import JobView
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from taskweave._runtime.executor import TaskExecutor
     from taskweave._runtime.work import Work
     from taskweave.builder import Builder
+    from taskweave.settings import ExecutorOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,34 +49,24 @@ class App:
     """Registers tasks, checks everything about them at once, and enqueues and finds their jobs.
 
     `store` is an address (memory:// or sqlite:///path) or a TaskStore; it is opened by `async with app`, once for each
-    event loop that does so, and by the `…_sync` methods in a background thread. The other settings are those of its
-    workers. Nothing is global: two apps know nothing of each other. Raises InvalidStoreUrl, InvalidInput.
+    event loop that does so, and by the `…_sync` methods in a background thread. `workers` is how its workers run.
+    Nothing is global: two apps know nothing of each other. Raises InvalidStoreUrl, InvalidInput.
     """
 
     def __init__(
         self,
         store: str | TaskStore = "sqlite:///taskweave.db",
         *,
-        name: str | None = None,
         env: Env | None = None,
         payload_bytes_max: int = PAYLOAD_BYTES_MAX,
         result_bytes_max: int = RESULT_BYTES_MAX,
-        concurrency: int | None = None,
-        queues: Iterable[str] | Mapping[str, int] | None = None,
-        lease: Duration | None = None,
-        grace: Duration | None = None,
-        poll: Duration | None = None,
-        maintain: Duration | None = None,
-        processes: int | None = None,
-        observers: Sequence[Observer] = (),
+        **workers: Unpack[ExecutorOptions],
     ) -> None:
         self._limits = {
             "payload_bytes_max": whole("payload_bytes_max", payload_bytes_max),
             "result_bytes_max": whole("result_bytes_max", result_bytes_max),
         }
-        given = {"name": name, "concurrency": concurrency, "queues": queues, "lease": lease, "grace": grace}
-        given |= {"poll": poll, "maintain": maintain, "processes": processes, "observers": observers or None}
-        self._settings = settings_of(WorkerSettings(), given)
+        self._settings = settings_of(WorkerSettings(), workers)
         self._client = Client(store, env, payload_bytes_max)
         self._tasks: dict[str, Task[..., Any]] = {}
 
@@ -102,9 +93,13 @@ class App:
 
         Raises InvalidTask, UnknownOption, InvalidInput: whatever can be wrong with a task is found here.
         """
-        if fn is None:
-            return lambda fn: self._register(fn, options)
-        return self._register(fn, options)
+        if fn is not None:
+            return self._register(fn, options)
+
+        def decorate(fn: Callable[..., Any]) -> Task[..., Any]:
+            return self._register(fn, options)
+
+        return decorate
 
     @overload
     def add(self, fn: Callable[P, Coroutine[Any, Any, R]], /, **options: Unpack[TaskOptions]) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]  # the narrower overload stands first
@@ -120,8 +115,11 @@ class App:
         work, plan, codec = register(fn, options, self._limits)
         if work.name in self._tasks:
             raise InvalidTask(work.name, "there is a task of this name", "give one of them another: name='...'")
-        kind = AsyncTask if is_async(fn) else SyncTask
-        task: Task[..., Any] = kind(work, plan, codec, self._client)
+        task: Task[..., Any]
+        if is_async(fn):
+            task = AsyncTask[..., Any](work, plan, codec, self._client)
+        else:
+            task = SyncTask[..., Any](work, plan, codec, self._client)
         self._tasks[work.name] = task
         return task
 
@@ -159,6 +157,10 @@ class App:
     def another_store(self) -> TaskStore:
         """A new, unopened store on the same jobs."""
         return self._client.origin.another()
+
+    def redirect(self, store: str) -> None:
+        """Use the store at this address instead of the app's own; before it is opened. Raises InvalidStoreUrl."""
+        self._client.redirect(store)
 
     async def __aenter__(self) -> Self:
         """Open the store for the running event loop; may be nested. Raises StoreError."""
@@ -278,28 +280,23 @@ class App:
 
     # --- workers ---
 
-    def worker(
-        self,
-        *,
-        concurrency: int | None = None,
-        queues: Iterable[str] | Mapping[str, int] | None = None,
-        lease: Duration | None = None,
-        grace: Duration | None = None,
-        poll: Duration | None = None,
-        maintain: Duration | None = None,
-        processes: int | None = None,
-        observers: Sequence[Observer] = (),
-        name: str | None = None,
-    ) -> AbstractAsyncContextManager[TaskExecutor]:
+    def worker(self, **given: Unpack[ExecutorOptions]) -> AbstractAsyncContextManager[TaskExecutor]:
         """Open the app, and run its jobs in this process for as long as the block lasts.
 
         It leaves signals alone. At the end of the block it claims nothing more and lets running jobs end within
         `grace`; when the block fails, they go back to their queue at once. What is not given is as the app says, and
-        `queues` are then those of its tasks. Raises InvalidValue, StoreError, WorkerFailed.
+        `queues` are then those of its tasks. Raises UnknownOption, InvalidValue, StoreError, WorkerFailed.
         """
-        given = {"concurrency": concurrency, "queues": queues, "lease": lease, "grace": grace, "poll": poll}
-        given |= {"maintain": maintain, "processes": processes, "observers": observers or None, "name": name}
-        return working.worker(self._client, self.works, self._queues(), settings_of(self._settings, given))
+        settings = settings_of(self._settings, given)
+        return working.worker(self._client, self.works, self._queues(), settings)
+
+    def executor(self, **given: Unpack[ExecutorOptions]) -> TaskExecutor:
+        """A TaskExecutor of this app's tasks, to be run inside `async with app`; what is given is as for `worker`.
+
+        Raises NotOpen, UnknownOption, InvalidValue.
+        """
+        settings = settings_of(self._settings, given)
+        return working.executor_of(self._client, self.works, self._queues(), settings)
 
     async def run_worker(self, *, signals: bool = True, until_idle: bool = False) -> None:
         """Run the app's jobs until SIGTERM or SIGINT, then drain: the whole of a worker process.

@@ -105,7 +105,8 @@ class Builder:
     def _problem(self, problems: list[str], setting: dict[str, Any]) -> bool:
         """Whether an app with this setting alone cannot be made."""
         try:
-            App(**({"store": "memory://"} | setting))
+            alone: dict[str, Any] = {"store": "memory://"}
+            App(**(alone | setting))
         except TaskweaveError as error:
             problems.append(error.explain())
             return True

@@ -60,6 +60,10 @@ class Client:
         self._openings: dict[Any, Opening] = {}
         self._portal: Portal | None = None
 
+    def redirect(self, store: str) -> None:
+        """Use the store at this address instead; before anything was opened. Raises InvalidStoreUrl."""
+        self._make = opener(store)
+
     @property
     def origin(self) -> TaskStore:
         """The store that all openings share jobs with; itself it is never opened here."""
@@ -192,4 +196,8 @@ class Client:
 
 def _repeated(specs: Sequence[Spec]) -> str:
     seen: set[str] = set()
-    return next(spec.id for spec in specs if spec.id in seen or seen.add(spec.id))
+    for spec in specs:
+        if spec.id in seen:
+            return spec.id
+        seen.add(spec.id)
+    return ""

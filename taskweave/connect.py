@@ -13,15 +13,16 @@ from taskweave.exceptions import InvalidStoreUrl
 Make: TypeAlias = Callable[[int], TaskStore]  # from the largest payload that it takes, in bytes
 
 
-def connect(url: str, *, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> TaskStore:
+def connect(url: str, *, payload_bytes_max: int = PAYLOAD_BYTES_MAX, create: bool = True) -> TaskStore:
     """Return the unopened store at this address. Raises InvalidStoreUrl.
 
-    `memory://` is a store of this process; `sqlite:///relative.db` and `sqlite:////absolute.db` are files.
+    `memory://` is a store of this process; `sqlite:///relative.db` and `sqlite:////absolute.db` are files. Without
+    `create`, opening a store that is not there raises StoreMissing and leaves no file behind.
     """
-    return opener(url)(payload_bytes_max)
+    return opener(url, create=create)(payload_bytes_max)
 
 
-def opener(url: str) -> Make:
+def opener(url: str, *, create: bool = True) -> Make:
     """Check the address now; what it returns makes the store, and imports its adapter. Raises InvalidStoreUrl."""
     if not isinstance(url, str):
         raise InvalidStoreUrl(repr(url)[:80], "it is not text")
@@ -29,10 +30,10 @@ def opener(url: str) -> Make:
     make = _SCHEMES.get(scheme)
     if not found or make is None:
         raise InvalidStoreUrl(_redacted(url), f"there is no store for {scheme!r}" if found else "it has no scheme")
-    return make(url)
+    return make(url, create)
 
 
-def _memory(url: str) -> Make:
+def _memory(url: str, create: bool) -> Make:
     if url != "memory://":
         raise InvalidStoreUrl(url[:200], "a memory store has no name, and is not shared between processes")
 
@@ -44,7 +45,7 @@ def _memory(url: str) -> Make:
     return make
 
 
-def _sqlite(url: str) -> Make:
+def _sqlite(url: str, create: bool) -> Make:
     parts = urlsplit(url)
     path = unquote(parts.path)[1:]
     if parts.netloc:
@@ -57,7 +58,7 @@ def _sqlite(url: str) -> Make:
     def make(payload_bytes_max: int) -> TaskStore:
         from taskweave.stores.sqlite import SQLiteTaskStore
 
-        return SQLiteTaskStore(path, payload_bytes_max=payload_bytes_max)
+        return SQLiteTaskStore(path, payload_bytes_max=payload_bytes_max, create=create)
 
     return make
 
@@ -69,4 +70,4 @@ def _redacted(url: str) -> str:
     return f"{scheme}{found}{'***@' if at and secret else ''}{place}"[:200]
 
 
-_SCHEMES: Final[dict[str, Callable[[str], Make]]] = {"memory": _memory, "sqlite": _sqlite}
+_SCHEMES: Final[dict[str, Callable[[str, bool], Make]]] = {"memory": _memory, "sqlite": _sqlite}

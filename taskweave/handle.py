@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from taskweave.client import Client
 
 R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
 
 
 @frozen
@@ -62,7 +63,8 @@ class Handle(Generic[R_co]):
         gone; ResultTimeout when `timeout` is over (the job goes on); DecodeError.
         """
         job = await wait_ended(self._origin.client, self.id, timeout)
-        return result_of(job, self._origin.decode)
+        result: R_co = result_of(job, self._origin.decode)
+        return result
 
     async def status(self) -> State:
         """Raises JobNotFound."""
@@ -97,7 +99,7 @@ class Handle(Generic[R_co]):
     def retry_sync(self) -> None:
         self._blocking("retry", self.retry)
 
-    def _blocking(self, name: str, ask: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    def _blocking(self, name: str, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return self._origin.client.blocking(f"handle.{name}_sync()", f"handle.{name}()", ask)
 
 
@@ -112,10 +114,10 @@ async def wait_ended(client: Client, id: JobId, timeout: Duration | None) -> Job
     results = client.results
     with results.waiter((id,)) as waiter:
         with anyio.move_on_after(seconds):
-            ((_, job),) = await results.next_ended(waiter)
-            if job is None:
+            ((_, ended),) = await results.next_ended(waiter)
+            if ended is None:
                 raise JobNotFound(id)
-            return job
+            return ended
         seen = waiter.seen.get(id)
         raise ResultTimeout(id, seconds or 0.0, seen.value if seen else "unanswered")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, TypeGuard, TypeVar
 
 from attrs import evolve, fields, frozen
 
@@ -29,6 +29,7 @@ T = TypeVar("T")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SHARED: Final = tuple(each.name for each in fields(Spec))[4:]  # after id, task, queue, payload
 _UNIQUE_AT: Final = _SHARED.index("unique")
+_DEFAULTS: Final = Spec("", "", "", b"")
 _ID_CHARS: Final = frozenset("0123456789abcdefABCDEF-")
 
 
@@ -66,6 +67,10 @@ class CallOptions(TypedDict, total=False):
     id: JobId
 
 
+def shared_with(shared: tuple[Any, ...], key: UniqueKey) -> tuple[Any, ...]:
+    return shared[:_UNIQUE_AT] + (key,) + shared[_UNIQUE_AT + 1 :]  # noqa: RUF005 - unpacking would lose the types
+
+
 @frozen
 class Plan:
     """What the jobs of a task, under these options, have in common."""
@@ -84,7 +89,7 @@ class Plan:
     def job(self, id: JobId, payload: bytes, key: UniqueKey | None = None) -> Spec:
         shared = self.shared
         if key is not None:
-            shared = (*shared[:_UNIQUE_AT], key, *shared[_UNIQUE_AT + 1 :])
+            shared = shared_with(shared, key)
         return Spec(id, self.spec.task, self.spec.queue, payload, *shared)
 
     def changed(self, changes: Mapping[str, Any]) -> Plan:
@@ -137,7 +142,8 @@ def planned(name: str, options: Mapping[str, Any], retry: Retry | None) -> Plan:
             raise InvalidValue("delivery", delivery, "'at_least_once' or 'at_most_once'")
         given["at_most_once"] = delivery == "at_most_once"
     unique = typed("unique", options["unique"], Unique, "a Unique") if "unique" in options else None
-    return Plan.of(Spec("", name, options.get("queue", "default"), b"", **given, **_kept(options)), unique)
+    given |= _kept(options)
+    return Plan.of(Spec("", name, options.get("queue", "default"), b"", **given), unique)
 
 
 def _kept(options: Mapping[str, Any]) -> dict[str, Micros]:
@@ -150,8 +156,8 @@ def _kept(options: Mapping[str, Any]) -> dict[str, Micros]:
         kept["retention_failed_us"] = max(kept["retention_us"], 30 * DAY)
         if "result_ttl_us" in kept and kept["result_ttl_us"] > kept["retention_us"]:
             raise InvalidValue("retention", options["retention"], "at least result_ttl, since the row holds the result")
-        kept.setdefault("result_ttl_us", min(kept["retention_us"], fields(Spec).result_ttl_us.default))
-    elif kept.get("result_ttl_us", 0) > fields(Spec).retention_us.default:
+        kept.setdefault("result_ttl_us", min(kept["retention_us"], _DEFAULTS.result_ttl_us))
+    elif kept.get("result_ttl_us", 0) > _DEFAULTS.retention_us:
         kept["retention_us"] = kept["result_ttl_us"]
     return kept
 
@@ -213,11 +219,20 @@ def job_id(value: object) -> JobId:
     return value.lower()
 
 
+def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
+
+
+def _is_several(value: object) -> TypeGuard[Iterable[Any]]:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes)
+
+
 def tags(value: object) -> tuple[tuple[str, str], ...]:
     """Pairs of key and value; a bare tag has the value "true". Raises InvalidValue, InvalidName."""
-    if isinstance(value, Mapping):
+    pairs: list[tuple[Any, Any]]
+    if _is_mapping(value):
         pairs = list(value.items())
-    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
+    elif _is_several(value):
         pairs = [(each, "true") for each in value]
     else:
         raise InvalidValue("tags", value, "a mapping of text to text, or several texts")

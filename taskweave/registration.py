@@ -184,15 +184,16 @@ def where(name: str, fn: Callable[..., Any], options: Mapping[str, Any]) -> RunI
     """Where it runs, if it can. Raises InvalidTask."""
     waits = is_async(fn)
     run_in: Any = options.get("run_in", "loop" if waits else "thread")
-    if run_in not in ("loop", "thread", "process"):
-        if isinstance(run_in, str) or not hasattr(run_in, "run") or not hasattr(run_in, "__aenter__"):
-            raise InvalidTask(name, f"run_in={run_in!r} is no run mode", "use 'loop', 'thread', 'process' or a RunMode")
+    if not isinstance(run_in, str) and hasattr(run_in, "run") and hasattr(run_in, "__aenter__"):
         return typing.cast("RunMode", run_in)
+    if run_in not in ("loop", "thread", "process"):
+        raise InvalidTask(name, f"run_in={run_in!r} is no run mode", "use 'loop', 'thread', 'process' or a RunMode")
     if waits and run_in != "loop":
         raise InvalidTask(name, f"an async function cannot run in a {run_in}", "leave run_in out, or write it with def")
     if run_in == "process":
         _check_findable(name, fn)
-    return typing.cast("RunIn", run_in)
+    found: RunIn = run_in
+    return found
 
 
 def _check_findable(name: str, fn: Callable[..., Any]) -> None:

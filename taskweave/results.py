@@ -9,7 +9,7 @@ So nothing runs while nobody waits, no task has to be kept somewhere, and a canc
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Final
 
@@ -35,8 +35,8 @@ class Waiter:
     """One who waits for some jobs; `ended` fills with (id, job), the job None where there is none."""
 
     waiting: set[JobId]
-    ended: list[tuple[JobId, Job | None]] = field(factory=list)
-    seen: dict[JobId, State] = field(factory=dict)
+    ended: list[tuple[JobId, Job | None]] = field(factory=list[tuple[JobId, Job | None]])
+    seen: dict[JobId, State] = field(factory=dict[JobId, State])
     woken: anyio.Event = field(factory=anyio.Event)
 
     async def wait_woken(self) -> None:
@@ -56,7 +56,7 @@ class Results:
         self._closed = False
 
     @contextmanager
-    def waiter(self, ids: Iterable[JobId]) -> Iterator[Waiter]:
+    def waiter(self, ids: Iterable[JobId]) -> Generator[Waiter]:
         """Somebody who waits for these jobs, until the block is left in whatever way."""
         waiter = Waiter(set(ids))
         for id in waiter.waiting:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from attrs import field, fields, frozen
 
@@ -11,6 +11,7 @@ from taskweave.abc import Observer
 from taskweave.core.bounds import check_name
 from taskweave.core.ids import MILLISECOND, Duration, Micros, span_us
 from taskweave.exceptions import InvalidValue
+from taskweave.options import check_known
 
 
 def _span(least: Micros) -> Any:
@@ -44,6 +45,20 @@ def _name(_: object, __: object, value: str | None) -> None:
         check_name("name", value)
 
 
+class ExecutorOptions(TypedDict, total=False):
+    """What may be said about one worker, over what its app says; None leaves a setting as it is."""
+
+    concurrency: int | None
+    queues: Iterable[str] | Mapping[str, int] | None
+    lease: Duration | None
+    grace: Duration | None
+    poll: Duration | None
+    maintain: Duration | None
+    processes: int | None
+    observers: Sequence[Observer]
+    name: str | None
+
+
 @frozen
 class WorkerSettings:
     """Checked when built. `queues` None means: those of the app's tasks. Raises InvalidValue, InvalidName."""
@@ -60,12 +75,15 @@ class WorkerSettings:
 
 
 def settings_of(base: WorkerSettings, given: Mapping[str, Any]) -> WorkerSettings:
-    """`base` with what is given; None leaves a setting as it is. Raises InvalidValue, InvalidName."""
+    """`base` with what is given; None leaves a setting as it is. Raises UnknownOption, InvalidInput."""
+    check_known(given, ExecutorOptions, "a worker")
     changes = {name: value for name, value in given.items() if value is not None}
     if not changes:
         return base
-    kept = {each.name: getattr(base, each.name) for each in fields(WorkerSettings)}
+    kept: dict[str, Any] = {each.name: getattr(base, each.name) for each in fields(WorkerSettings)}
     if kept["queues"] is not None:
         kept["queues"] = dict(kept["queues"])
     observers: Sequence[Observer] = (*base.observers, *changes.pop("observers", ()))
-    return WorkerSettings(**(kept | changes | {"observers": observers}))
+    kept |= changes
+    kept["observers"] = observers
+    return WorkerSettings(**kept)

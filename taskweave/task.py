@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine, Iterable
 from copy import copy
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from attrs import frozen
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
 
 
 @frozen
@@ -76,7 +77,7 @@ class Task(Generic[P, R]):
     __wrapped__: Callable[..., Any]
 
     def __init__(self, work: Work, plan: Plan, codec: SignatureCodec, client: Client) -> None:
-        functools.update_wrapper(self, work.fn)
+        functools.update_wrapper(cast("Callable[..., Any]", self), work.fn)
         self.fn = work.fn
         self.work = work
         self._plan, self._codec = plan, codec
@@ -137,10 +138,12 @@ class Task(Generic[P, R]):
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, without a job or a worker; a sync one in a thread."""
         if isinstance(self, AsyncTask):
-            return await self.fn(*args, **kwargs)
+            awaited: R = await self.fn(*args, **kwargs)
+            return awaited
         import anyio.to_thread
 
-        return await anyio.to_thread.run_sync(functools.partial(self.fn, *args, **kwargs))
+        value: R = await anyio.to_thread.run_sync(functools.partial(self.fn, *args, **kwargs))
+        return value
 
     def _spec(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spec:
         plan = self._plan
@@ -162,7 +165,7 @@ class Task(Generic[P, R]):
         unique = self._plan.unique
         return None if unique is None else unique.key(self._codec.key(args, kwargs, unique.by))
 
-    def _blocking(self, name: str, enqueue: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    def _blocking(self, name: str, enqueue: Callable[[], Coroutine[Any, Any, T]]) -> T:
         short = self.name.rpartition(".")[2]
         return self._origin.client.blocking(f"{short}.{name}_sync(...)", f"{short}.{name}(...)", enqueue)
 

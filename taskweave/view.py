@@ -194,14 +194,12 @@ class JobView:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data; what cannot be decoded stands as {"undecodable": base64}."""
         spec, end = self.job.spec, self.job.life.end
-        arguments = _plain(spec.payload)
         return {
             "id": spec.id,
             "task": spec.task,
             "queue": spec.queue,
             "state": self.state.value,
-            "args": arguments[0] if isinstance(arguments, list) and len(arguments) == 2 else arguments,
-            "kwargs": arguments[1] if isinstance(arguments, list) and len(arguments) == 2 else {},
+            **_arguments_json(spec.payload),
             "priority": spec.priority,
             "tags": dict(spec.tags),
             "attempt": self.attempt,
@@ -223,11 +221,7 @@ class JobView:
         spec = self.job.spec
         if self._decode is not None:
             return self._decode(spec.payload, spec.codec, spec.version)
-        match wire.read(spec.payload, "payload"):
-            case [list() as args, dict() as kwargs]:
-                return tuple(args), kwargs
-            case _:
-                raise DecodeError("payload", "it is not [args, kwargs]")
+        return wire.arguments(spec.payload)
 
 
 def result_of(job: Job, decode: Callable[[bytes], Any]) -> Any:
@@ -268,6 +262,14 @@ def failure_of(job: Job) -> JobError:
 
 def _plain_result(result: bytes) -> Any:
     return wire.read(result, "result")
+
+
+def _arguments_json(payload: bytes) -> dict[str, Any]:
+    try:
+        args, kwargs = wire.arguments(payload)
+    except DecodeError:
+        return {"args": [{"undecodable": base64.b64encode(payload).decode()}], "kwargs": {}}
+    return {"args": list(args), "kwargs": kwargs}
 
 
 def _plain(document: bytes) -> Any:

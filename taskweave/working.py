@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from taskweave._runtime.work import Work
 
 
-def _executor(
+def executor_of(
     client: Client, works: Mapping[str, Work], queues: tuple[str, ...], settings: WorkerSettings
 ) -> TaskExecutor:
+    """The executor that these settings mean, on the store that is open in the running loop. Raises NotOpen."""
     from taskweave._runtime.executor import TaskExecutor
 
     return TaskExecutor(
@@ -66,7 +67,7 @@ async def worker(
             ended.set()
 
     async with client.opened():
-        executor = _executor(client, works, queues, settings)
+        executor = executor_of(client, works, queues, settings)
         async with anyio.create_task_group() as group:
             await group.start(run)
             try:
@@ -100,4 +101,4 @@ async def run_worker(
     until_idle: bool,
 ) -> None:
     async with client.opened():
-        await _executor(client, works, queues, settings).run(signals=signals, until_idle=until_idle)
+        await executor_of(client, works, queues, settings).run(signals=signals, until_idle=until_idle)

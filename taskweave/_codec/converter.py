@@ -32,9 +32,11 @@ from cattrs.gen import make_dict_unstructure_fn
 
 from taskweave._codec.kinds import CONTAINERS, UNIONS, container_of
 from taskweave._codec.plain import Mismatch, check_any, named, plain_check, shown
+from taskweave._codec.wire import is_dict, is_list
 
 Dump: TypeAlias = Callable[[Any], Any]
 Load: TypeAlias = Callable[[Any, Any], Any]
+Hooks: TypeAlias = tuple[Dump, Load]
 
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
 
@@ -111,7 +113,7 @@ def _register_scalar(converter: cattrs.Converter, kind: type, dump: Dump, load: 
     converter.register_structure_hook(kind, checked_load)
 
 
-def _path_hooks(kind: Any) -> tuple[Dump, Load]:
+def _path_hooks(kind: Any) -> Hooks:
     def dump(value: Any) -> str:
         if not isinstance(value, kind):
             raise Mismatch(f"expected {kind.__name__}, got {shown(value)}")
@@ -120,7 +122,7 @@ def _path_hooks(kind: Any) -> tuple[Dump, Load]:
     return dump, lambda value, _: kind(_text_of(value, kind.__name__))
 
 
-def _enum_hooks(kind: type[Enum]) -> tuple[Dump, Load]:
+def _enum_hooks(kind: type[Enum]) -> Hooks:
     by_value = all(type(each.value) in (str, int) or isinstance(each, str | int) for each in kind)
 
     def dump(value: Any) -> Any:
@@ -143,7 +145,7 @@ def _enum_hooks(kind: type[Enum]) -> tuple[Dump, Load]:
 # --- plain data, containers, unions -------------------------------------------------------------------------------
 
 
-def _plain_hooks(annotation: Any) -> tuple[Dump, Load]:
+def _plain_hooks(annotation: Any) -> Hooks:
     check = plain_check(annotation) or check_any
 
     def dump(value: Any) -> Any:
@@ -179,12 +181,12 @@ class _step:  # noqa: N801 - read as a word: with _step("[3]")
 
 
 def _listed(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list):
+    if not is_list(value):
         raise Mismatch(f"expected {name} as a list, got {shown(value)}")
-    return typing.cast("list[Any]", value)
+    return value
 
 
-def _collection_hooks(converter: cattrs.Converter, annotation: Any) -> tuple[Dump, Load]:
+def _collection_hooks(converter: cattrs.Converter, annotation: Any) -> Hooks:
     kind, accepted, (item, *_) = container_of(annotation)
     dump_item, load_item, name = _dumper(converter, item), _loader(converter, item), named(annotation)
 
@@ -198,14 +200,14 @@ def _collection_hooks(converter: cattrs.Converter, annotation: Any) -> tuple[Dum
     def load(value: Any, _: Any) -> Any:
         items = _each(load_item, _listed(value, name))
         try:
-            return kind(items)
+            return (kind or list)(items)
         except TypeError as error:
             raise Mismatch(f"expected {name} of hashable items") from error
 
     return dump, load
 
 
-def _tuple_hooks(converter: cattrs.Converter, annotation: Any) -> tuple[Dump, Load]:
+def _tuple_hooks(converter: cattrs.Converter, annotation: Any) -> Hooks:
     parts, name = typing.get_args(annotation), named(annotation)
     dumps, loads = [_dumper(converter, part) for part in parts], [_loader(converter, part) for part in parts]
 
@@ -226,17 +228,17 @@ def _tuple_hooks(converter: cattrs.Converter, annotation: Any) -> tuple[Dump, Lo
     return dump, lambda value, _: tuple(walk(_listed(value, name), loads))
 
 
-def _dict_hooks(converter: cattrs.Converter, annotation: Any) -> tuple[Dump, Load]:
+def _dict_hooks(converter: cattrs.Converter, annotation: Any) -> Hooks:
     _, _, (key, item) = container_of(annotation)
     name, paired = named(annotation), key is not str
     dump_key, dump_item = _dumper(converter, key), _dumper(converter, item)
     load_key, load_item = _loader(converter, key), _loader(converter, item)
 
     def dump(value: Any) -> Any:
-        if not isinstance(value, dict):
+        if not is_dict(value):
             raise Mismatch(f"expected {name}, got {shown(value)}")
         pairs: list[tuple[Any, Any]] = []
-        for each, inner in typing.cast("dict[Any, Any]", value).items():
+        for each, inner in value.items():
             with _step(f"[{each!r}]"):
                 pairs.append((dump_key(each), dump_item(inner)))
         return [list(pair) for pair in pairs] if paired else dict(pairs)
@@ -246,8 +248,8 @@ def _dict_hooks(converter: cattrs.Converter, annotation: Any) -> tuple[Dump, Loa
             pairs = [tuple(_listed(pair, "a pair")) for pair in _listed(value, name)]
             if any(len(pair) != 2 for pair in pairs):
                 raise Mismatch(f"expected {name} as a list of pairs")
-        elif isinstance(value, dict):
-            pairs = list(typing.cast("dict[Any, Any]", value).items())
+        elif is_dict(value):
+            pairs = list(value.items())
         else:
             raise Mismatch(f"expected {name}, got {shown(value)}")
         loaded: dict[Any, Any] = {}
@@ -261,7 +263,7 @@ def _dict_hooks(converter: cattrs.Converter, annotation: Any) -> tuple[Dump, Loa
     return dump, load
 
 
-def _container_hooks(converter: cattrs.Converter, annotation: Any) -> tuple[Dump, Load]:
+def _container_hooks(converter: cattrs.Converter, annotation: Any) -> Hooks:
     kind, _, parts = container_of(annotation)
     if kind is dict:
         return _dict_hooks(converter, annotation)
@@ -270,7 +272,7 @@ def _container_hooks(converter: cattrs.Converter, annotation: Any) -> tuple[Dump
     return _collection_hooks(converter, annotation)
 
 
-def _union_hooks(converter: cattrs.Converter, annotation: Any) -> tuple[Dump, Load]:
+def _union_hooks(converter: cattrs.Converter, annotation: Any) -> Hooks:
     members, name = typing.get_args(annotation), named(annotation)
     dumps, loads = [_dumper(converter, each) for each in members], [_loader(converter, each) for each in members]
 
@@ -352,6 +354,17 @@ def _is_path(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, PurePath)
 
 
+def _register(converter: cattrs.Converter, fits: Callable[[Any], bool], hooks: Callable[[Any], Hooks]) -> None:
+    def dump(annotation: Any) -> Dump:
+        return hooks(annotation)[0]
+
+    def load(annotation: Any) -> Load:
+        return hooks(annotation)[1]
+
+    converter.register_unstructure_hook_factory(fits, dump)
+    converter.register_structure_hook_factory(fits, load)
+
+
 def _make() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
     for kind, (dump, load) in _SCALARS.items():
@@ -360,10 +373,13 @@ def _make() -> cattrs.Converter:
         plain_dump, plain_load = _plain_hooks(kind)
         converter.register_unstructure_hook(kind, plain_dump)
         converter.register_structure_hook(kind, plain_load)
-    converter.register_unstructure_hook_factory(_is_class, lambda each: _class_dump(converter, each))
-    Hooks: TypeAlias = Callable[[Any], tuple[Dump, Load]]
+
+    def class_dump(annotation: Any) -> Dump:
+        return _class_dump(converter, annotation)
+
+    converter.register_unstructure_hook_factory(_is_class, class_dump)
     # the last one that fits is asked first
-    rules: list[tuple[Callable[[Any], bool], Hooks]] = [
+    rules: list[tuple[Callable[[Any], bool], Callable[[Any], Hooks]]] = [
         (lambda each: typing.get_origin(each) in UNIONS, lambda each: _union_hooks(converter, each)),
         (lambda each: container_of(each)[0] in CONTAINERS, lambda each: _container_hooks(converter, each)),
         (_is_path, _path_hooks),
@@ -371,8 +387,7 @@ def _make() -> cattrs.Converter:
         (lambda each: plain_check(each) is not None, _plain_hooks),
     ]
     for fits, hooks in rules:
-        converter.register_unstructure_hook_factory(fits, lambda each, hooks=hooks: hooks(each)[0])
-        converter.register_structure_hook_factory(fits, lambda each, hooks=hooks: hooks(each)[1])
+        _register(converter, fits, hooks)
     return converter
 
 

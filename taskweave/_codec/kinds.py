@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import types
 import typing
@@ -10,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeGuard
 from uuid import UUID
 
 import attrs
@@ -63,19 +62,23 @@ def unstorable(annotation: Any, within: tuple[Any, ...] = ()) -> str | None:
         return _first(*(unstorable(each, within) for each in parts))
     if container_of(annotation)[0] is not None:
         return _first(*(unstorable(each, within) for each in parts if each is not Ellipsis))
-    if isinstance(origin, type):
+    if _is_type(origin):
         if issubclass(origin, SCALARS):
             return None
-        if attrs.has(origin) or dataclasses.is_dataclass(origin) or _keyed(origin):
+        if attrs.has(origin) or hasattr(origin, "__dataclass_fields__") or _keyed(origin):
             return _fields_unstorable(origin, (*within, annotation))
     return f"{named(annotation)} has no form in JSON"
+
+
+def _is_type(origin: object) -> TypeGuard[type[Any]]:
+    return isinstance(origin, type)
 
 
 def _keyed(kind: type) -> bool:
     return typing.is_typeddict(kind) or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
 
 
-def _fields_unstorable(kind: type, within: tuple[Any, ...]) -> str | None:
+def _fields_unstorable(kind: type[Any], within: tuple[Any, ...]) -> str | None:
     try:
         hints = typing.get_type_hints(kind, include_extras=True)
     except (NameError, TypeError) as error:

@@ -14,9 +14,9 @@ import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from math import isfinite
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
-from taskweave._codec.wire import DEPTH_MAX
+from taskweave._codec.wire import DEPTH_MAX, is_dict, is_list
 
 Check: TypeAlias = Callable[[Any], None]
 
@@ -84,16 +84,14 @@ def check_any(value: Any, depth: int = 0) -> None:
         _float(value)
     elif depth >= DEPTH_MAX:
         raise Mismatch(f"it is nested more than {DEPTH_MAX} deep, or contains itself")
-    elif isinstance(value, list):
-        items: list[Any] = value
-        for index, item in enumerate(items):
+    elif is_list(value):
+        for index, item in enumerate(value):
             try:
                 check_any(item, depth + 1)
             except Mismatch as error:
                 raise error.within(f"[{index}]") from None
-    elif isinstance(value, dict):
-        pairs: dict[Any, Any] = value
-        for key, item in pairs.items():
+    elif is_dict(value):
+        for key, item in value.items():
             _key(key)
             try:
                 check_any(item, depth + 1)
@@ -126,8 +124,7 @@ def _list_check(kind: type | tuple[type, ...], item: Check) -> Check:
     def check(value: Any) -> None:
         if not isinstance(value, kind):
             raise Mismatch(f"expected list, got {shown(value)}")
-        items: Sequence[Any] = value
-        for index, each in enumerate(items):
+        for index, each in enumerate(cast("list[Any]", value)):
             try:
                 item(each)
             except Mismatch as error:
@@ -138,10 +135,9 @@ def _list_check(kind: type | tuple[type, ...], item: Check) -> Check:
 
 def _dict_check(item: Check) -> Check:
     def check(value: Any) -> None:
-        if not isinstance(value, dict):
+        if not is_dict(value):
             raise Mismatch(f"expected dict, got {shown(value)}")
-        pairs: dict[Any, Any] = value
-        for key, each in pairs.items():
+        for key, each in value.items():
             _key(key)
             try:
                 item(each)
@@ -220,7 +216,7 @@ def plain_check(annotation: Any, within: tuple[Any, ...] = ()) -> Check | None:
     if origin in (typing.Union, types.UnionType):
         return _union_check(checks, named(annotation))
     if origin in _LISTS and len(checks) <= 1:
-        kind = list if origin is list else (list, tuple)
+        kind: type | tuple[type, ...] = list if origin is list else (list, tuple)
         return _list_check(kind, checks[0] if checks else check_any)
     if origin in _DICTS and (not checks or bare(arguments[0]) is str):
         return _dict_check(checks[1] if checks else check_any)

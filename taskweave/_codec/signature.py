@@ -137,12 +137,7 @@ class SignatureCodec:
             raise DecodeError("version", f"it is {version}, and this worker's {self.task} is at {self.version}")
         if len(payload) > self._payload_bytes_max:
             raise DecodeError("payload", f"it has {len(payload):,} bytes; the limit is {self._payload_bytes_max:,}")
-        document = wire.read(payload, "payload")
-        match document:
-            case [list() as args, dict() as kwargs]:
-                return self._loaded(args, kwargs)
-            case _:
-                raise DecodeError("payload", "it is not [args, kwargs]")
+        return self._loaded(*wire.arguments(payload))
 
     def key(self, args: tuple[Any, ...], kwargs: dict[str, Any], by: tuple[str, ...] | None) -> str:
         """Return text that is equal exactly for calls with equal arguments `by` name (None: all of them).
@@ -239,12 +234,12 @@ class SignatureCodec:
                 raise NotSerializable(self.task, path + error.path, error.problem) from error
             raise InvalidArguments(self.task, path + error.path, error.problem) from error
 
-    def _loaded(self, args: list[Any], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _loaded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if not kwargs and tuple(map(type, args)) == self._exact:
-            return tuple(args), kwargs
+            return args, kwargs
         path = ""
         try:
-            bound = self.bind(tuple(args), kwargs)
+            bound = self.bind(args, kwargs)
             loaded: list[Any] = []
             for name, slot, value in (*bound.args, *bound.kwargs):
                 path = name
@@ -286,8 +281,8 @@ def _exact_types(slots: tuple[Slot, ...]) -> tuple[type, ...] | None:
 
 def _sorted(value: Any) -> Any:
     """Plain data with the keys of its objects in order, so that equal values make equal text."""
-    if isinstance(value, dict):
+    if wire.is_dict(value):
         return {key: _sorted(value[key]) for key in sorted(value)}
-    if isinstance(value, list | tuple):
+    if wire.is_list(value):
         return [_sorted(each) for each in value]
     return value

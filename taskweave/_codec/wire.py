@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from json import encoder as _encoder
 from math import isfinite
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeGuard, cast
 
 from taskweave.exceptions import DecodeError
 
@@ -32,6 +32,16 @@ _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 class Unwritable(ValueError):
     """A value that has no document; the text says why."""
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """isinstance, for type checkers that would not know what a list from JSON holds."""
+    return isinstance(value, list)
+
+
+def is_dict(value: object) -> TypeGuard[dict[Any, Any]]:
+    """Likewise for a dict."""
+    return isinstance(value, dict)
 
 
 def _refuse(value: object) -> NoReturn:
@@ -87,6 +97,14 @@ def read(document: bytes, field: str) -> Any:
     return value
 
 
+def arguments(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the plain arguments of a payload, for any bytes, or raise DecodeError."""
+    document = read(payload, "payload")
+    if is_list(document) and len(document) == 2 and is_list(document[0]) and is_dict(document[1]):
+        return tuple(document[0]), document[1]
+    raise DecodeError("payload", "it is not [args, kwargs]")
+
+
 def _reason(error: ValueError) -> str:
     text = str(error)
     if "Out of range float" in text:
@@ -122,10 +140,10 @@ def _deeper_than(value: object, most: int) -> bool:
     for _ in range(most + 1):
         inner: list[Any] = []
         for each in level:
-            if isinstance(each, dict):
+            if is_dict(each):
                 inner.extend(each.values())
-            elif isinstance(each, list | tuple):
-                inner.extend(each)
+            elif is_list(each) or isinstance(each, tuple):
+                inner.extend(cast("Iterable[Any]", each))
         if not inner and not any(isinstance(each, dict | list | tuple) for each in level):
             return False
         level = inner
@@ -139,9 +157,9 @@ def _has_surrogate(value: object) -> bool:
         if isinstance(each, str):
             if any("\ud800" <= char <= "\udfff" for char in each):
                 return True
-        elif isinstance(each, dict):
+        elif is_dict(each):
             waiting.extend(each)
             waiting.extend(each.values())
-        elif isinstance(each, list):
+        elif is_list(each):
             waiting.extend(each)
     return False
