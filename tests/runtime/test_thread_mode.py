@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from typing import Any
@@ -158,34 +159,37 @@ async def test_a_stop_never_hits_the_job_that_has_the_thread_next() -> None:
 
 
 def test_a_stop_between_the_functions_end_and_its_report_is_taken_back() -> None:
-    """The thread waits for the run's lock, its function done, while the loop injects: then nothing may be raised."""
-    ran, told = threading.Event(), threading.Event()
-    run = _Run(ran.set, (), {})
+    """The function is done and its thread waits for the run's lock while the stop is injected: nothing may escape."""
+    started, go, told = threading.Event(), threading.Event(), threading.Event()
     strays: list[BaseException] = []
+
+    def function() -> None:
+        started.set()
+        go.wait(30)
+
+    run = _Run(function, (), {})
+    run._lock = lock = threading.RLock()  # type: ignore[assignment]  # so that the stop may come from its holder
 
     def thread() -> None:
         try:
             run.host()
-            for _ in range(10_000):
-                pass
         except BaseException as error:  # noqa: BLE001 - this is what must not happen
             strays.append(error)
 
     hosted = threading.Thread(target=thread)
-    original = run._close
-
-    def close() -> None:
-        run.__dict__.pop("_close")
-        assert run.stop(told.set)  # as the loop would, in the worst moment
-        original()
-
-    run.__dict__["_close"] = close
     hosted.start()
+    assert started.wait(30)
+    with lock:
+        go.set()
+        until = time.monotonic() + 30
+        while sys._current_frames()[hosted.ident or 0].f_code.co_name != "_close":
+            assert time.monotonic() < until
+            time.sleep(0.001)  # no event tells that a thread waits for a lock
+        assert run.stop(told.set)
     hosted.join(30)
-    assert ran.is_set()
+    assert strays == []
     assert told.is_set()
     assert run.ended
-    assert strays == []
 
 
 def test_a_run_stopped_before_it_began_does_not_begin() -> None:
