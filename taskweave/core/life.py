@@ -47,6 +47,7 @@ GAP_LEASES: Final = 3  # a silence of maintenance longer than this many leases i
 GAP_MIN_US: Final[Micros] = 10 * SECOND  # ordinary gaps are about a second, however short the leases are
 
 _AGAIN: Final = frozenset({Verb.RETRY, Verb.SNOOZE, Verb.RELEASE})
+FLOOR_STEP_US: Final[Micros] = 5 * SECOND  # less than any gap, so that a step is never taken for a jump
 SETTLING: Final = _AGAIN | {Verb.SUCCEED, Verb.FAIL, Verb.CANCEL}  # the verbs that a Settlement may carry
 
 
@@ -133,6 +134,11 @@ def jumped(floor: Micros, now: Micros, lease_us: Micros) -> bool:
     `lease_us` from now, so that its owner can renew before it is reaped. A floor of 0 is a store never maintained.
     """
     return floor > 0 and now - floor > max(GAP_LEASES * lease_us, GAP_MIN_US)
+
+
+def floored(floor: Micros, now: Micros) -> Micros:
+    """The floor of store time after a maintenance at `now`: it moves in steps, so that an idle store writes rarely."""
+    return now if not floor or now - floor >= FLOOR_STEP_US else floor
 
 
 def settle(job: JobRow, settlement: Settlement, now: Micros) -> Life | None:

@@ -18,7 +18,7 @@ from taskweave.core.verbs import Maintain, Maintained
 def maintain(table: Table, op: Maintain, now: Micros) -> Maintained:
     if lives.jumped(table.floor, now, op.lease_us):
         _lease_again(table, now + op.lease_us, now)
-    table.floor = now
+    table.floor = lives.floored(table.floor, now)
     promoted = promote(table, table.lines.values(), now, op.limit)
     reaped = expired = dropped = pruned = 0
     while reaped < op.limit and (row := _due(table, table.leases, now)) is not None:

@@ -1,0 +1,1 @@
+SELECT number, seqs FROM claim WHERE claim_id = ?;

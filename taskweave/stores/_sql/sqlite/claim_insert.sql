@@ -1,0 +1,1 @@
+INSERT OR REPLACE INTO claim (claim_id, member, until, seqs) VALUES (?, ?, ?, ?);

@@ -1,0 +1,1 @@
+UPDATE claim SET until = ? WHERE number = ?;

@@ -1,0 +1,1 @@
+SELECT number, seqs, until FROM claim WHERE until <= ? ORDER BY until, number LIMIT ?;

@@ -1,0 +1,1 @@
+SELECT queue, count(*), min(run_at) FROM job WHERE state = 1 AND aside = 0 GROUP BY queue;

@@ -1,0 +1,1 @@
+SELECT queue FROM job WHERE state = 0 AND queue > ? ORDER BY queue LIMIT 1;

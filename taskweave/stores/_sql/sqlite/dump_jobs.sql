@@ -1,0 +1,1 @@
+SELECT * FROM whole_job ORDER BY seq;

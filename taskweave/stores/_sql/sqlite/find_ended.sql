@@ -1,0 +1,1 @@
+SELECT * FROM whole_job WHERE state = ? AND state > 3 AND seq < ? ORDER BY seq DESC;

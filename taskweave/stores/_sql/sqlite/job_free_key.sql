@@ -1,0 +1,1 @@
+UPDATE job SET unique_key = NULL WHERE unique_key = ?;

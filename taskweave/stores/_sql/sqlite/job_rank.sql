@@ -1,0 +1,1 @@
+UPDATE job SET rank_a = ?, rank_b = ? WHERE seq = ?;

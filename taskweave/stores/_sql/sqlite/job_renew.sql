@@ -1,0 +1,1 @@
+UPDATE job SET lease_until = ? WHERE seq IN (SELECT value FROM json_each(?));

@@ -1,0 +1,1 @@
+SELECT * FROM whole_job WHERE id IN (SELECT value FROM json_each(?));

@@ -1,0 +1,1 @@
+UPDATE meta SET aging_us = ?, rerank_after = 0;

@@ -1,0 +1,1 @@
+SELECT run_at, seq FROM job WHERE state = 1 AND aside = 0 AND queue = ? ORDER BY run_at, seq LIMIT ?;
