@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -77,7 +78,7 @@ def bench(jobs: int, rounds: int, only: str | None, as_json: bool, backend: str)
     rates: dict[tuple[str, str], list[float]] = {}
     for _ in range(rounds):
         for store in stores:
-            for what, rate in run_on(backend, lambda store=store: measured(store, jobs)).items():
+            for what, rate in run_on(backend, partial(measured, store, jobs)).items():
                 rates.setdefault((store, what), []).append(rate)
     figures = [Figure(store, what, tuple(each)) for (store, what), each in rates.items()]
     if as_json:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import click
 
-from taskweave.cli.output import emit_json, say
-from taskweave.cli.reach import address, json_option, store_options
-
 
 @click.group()
 def store() -> None:

@@ -6,22 +6,31 @@ A second signal gives it back at once. A drain is a success: exit code 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
+import anyio
 import click
 from attrs import frozen
 
+from taskweave.app import App
+from taskweave.cli.finding import find_app
 from taskweave.cli.loops import backend_option, run_on
 from taskweave.core.verbs import Count
 from taskweave.exceptions import InvalidValue, NotOpen
-from taskweave.observe.logging import configure_logging
+from taskweave.observe.logging import LogObserver, configure_logging, logger
+
+if TYPE_CHECKING:
+    from taskweave._runtime.executor import TaskExecutor
+    from taskweave.settings import ExecutorOptions
 
 
 @frozen
 class WorkerSettings:
     """What the command line says about a worker; None leaves a choice to the app."""
 
-    executor: Mapping[str, Any]
+    executor: ExecutorOptions
     metrics: str | None = None
     until_idle: bool = False
     until_eof: bool = False
@@ -77,21 +86,19 @@ def worker(
     backend: str,
 ) -> None:
     """Run the jobs of APP (module:attribute or file.py) until a signal, then drain."""
-    from taskweave.cli.finding import find_app
-
     configure_logging(json=log == "json", level=log_level.upper())
-    executor: dict[str, Any] = {"concurrency": concurrency, "queues": queue_weights(queues)}
-    executor |= {"grace": grace, "processes": processes}
+    executor: ExecutorOptions = {"concurrency": concurrency, "queues": queue_weights(queues)}
+    executor |= {"grace": grace, "processes": processes, "observers": (LogObserver(successes=log_successes),)}
     settings = WorkerSettings(executor, metrics, until_idle, until_eof)
     app = find_app(target).app
     if store is not None:
         app.redirect(store)
-    run_on(backend, lambda: serve(app, settings, LogObserver(successes=log_successes)))
+    run_on(backend, lambda: serve(app, settings))
 
 
-async def serve(app: App, settings: WorkerSettings, log: LogObserver) -> None:
+async def serve(app: App, settings: WorkerSettings) -> None:
     """Run the app's jobs with everything that the settings ask for beside it. Raises TaskweaveError."""
-    observers: list[Observer] = [log]
+    options = settings.executor
     exposition = None
     if settings.metrics is not None:
         from taskweave.observe.exposition import Exposition, parse_address
@@ -99,10 +106,10 @@ async def serve(app: App, settings: WorkerSettings, log: LogObserver) -> None:
 
         address = parse_address(settings.metrics)
         metrics = PrometheusObserver()
-        observers.append(metrics)
+        options = {**options, "observers": (*options.get("observers", ()), metrics)}
         exposition = Exposition(metrics, app.env, lambda: app.store.apply(Count()))
     async with app:
-        executor = app.executor(observers=observers, **settings.executor)
+        executor = app.executor(**options)
         async with anyio.create_task_group() as group:
             if exposition is not None:
                 used = await group.start(exposition.serve, address)

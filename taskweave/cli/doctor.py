@@ -1,0 +1,225 @@
+"""taskweave doctor: what is wrong, and what to do about it. Exit code 1 when something is.
+
+Each check is a function of facts that were gathered before, and answers findings: ok, warning, or problem, with the
+remedy. What cannot be looked at (a store that does not open) is a finding itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import click
+from attrs import asdict, frozen
+
+from taskweave._runtime.env import SystemEnv
+from taskweave.abc import TaskStore
+from taskweave.cli.jobs import find_jobs
+from taskweave.cli.output import emit_json, say, span
+from taskweave.cli.reach import address, ask, json_option, store_options
+from taskweave.core.ids import MINUTE, SECOND, Micros
+from taskweave.core.job import Job, State
+from taskweave.core.verbs import Count, Find, Stats
+from taskweave.exceptions import TaskweaveError
+
+Level: TypeAlias = Literal["ok", "warning", "problem"]
+
+WAITING_TOO_LONG_US: Final[Micros] = MINUTE
+CLOCK_AHEAD_US: Final[Micros] = SECOND
+RUNNING_LOOKED_AT: Final = 1_000
+DISK_FREE_MIN: Final = 100 << 20
+DISK_FREE_LOW: Final = 0.05  # of the whole
+WAL_RESET_FIXED: Final = (3, 51, 3)
+
+
+@frozen
+class Finding:
+    check: str
+    level: Level
+    text: str
+    remedy: str = ""
+
+
+@frozen
+class Seen:
+    """What there was to look at in a store that opened. `facts` are the store's own."""
+
+    url: str
+    facts: Mapping[str, Any]
+    problems: Sequence[str]
+    stats: Stats
+    running: Sequence[Job]
+    newest: Job | None
+    wall: Micros
+
+
+@click.command()
+@json_option
+@store_options
+def doctor(as_json: bool, store: str | None, app: str | None) -> None:
+    """Look at this machine, the store and its queues; say what is wrong and what to do."""
+    findings = list(machine())
+    try:
+        seen = ask(address(store, app), look)
+    except TaskweaveError as error:
+        findings.append(Finding("store", "problem", str(error), f"taskweave explain {error.code}"))
+    else:
+        findings += store_findings(seen)
+    bad = [finding for finding in findings if finding.level == "problem"]
+    if as_json:
+        emit_json({"findings": [asdict(finding) for finding in findings], "problems": len(bad)})
+    else:
+        _show(findings)
+    if bad:
+        click.get_current_context().exit(1)
+
+
+def _show(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        say(f"{finding.level:<8} {finding.check:<12} {finding.text}")
+        if finding.remedy:
+            say(f"{'':<8} {'':<12} → {finding.remedy}")
+    bad = sum(finding.level == "problem" for finding in findings)
+    warnings = sum(finding.level == "warning" for finding in findings)
+    say(f"\n{bad or 'no'} problem{'s' * (bad != 1)}, {warnings or 'no'} warning{'s' * (warnings != 1)}")
+
+
+async def look(store: TaskStore) -> Seen:
+    """Gather everything that the checks need. Raises StoreError."""
+    stats = await store.apply(Count())
+    running, _ = await find_jobs(store, Find((State.RUNNING,)), RUNNING_LOOKED_AT)
+    newest, _ = await find_jobs(store, Find(), 1)
+    facts, problems = await _own_facts(store)
+    return Seen(store.url, facts, problems, stats, running, newest[0] if newest else None, SystemEnv().wall())
+
+
+# --- the machine --------------------------------------------------------------------------------------------------
+
+
+def machine() -> Iterator[Finding]:
+    """What this installation is."""
+    python = platform.python_version()
+    if sys.version_info < (3, 11):
+        yield Finding("python", "problem", f"Python {python}", "use Python 3.11 or newer")
+    yield Finding("python", "ok", f"taskweave {version('taskweave')}, Python {python}, {platform.system()}")
+    wanted = {"trio": "trio", "uvloop": "fast", "prometheus_client": "metrics"}
+    missing = [extra for module, extra in wanted.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        extras = ",".join(missing)
+        yield Finding("extras", "ok", f"not installed: {extras}", f"if wanted: pip install 'taskweave[{extras}]'")
+    else:
+        yield Finding("extras", "ok", "trio, uvloop and Prometheus metrics are installed")
+
+
+# --- the store ----------------------------------------------------------------------------------------------------
+
+
+def store_findings(seen: Seen) -> Iterator[Finding]:
+    """Everything that can be said of a store that opened."""
+    yield Finding("store", "ok", f"{seen.url} answers")
+    yield from shape(seen)
+    path = seen.facts.get("path")
+    if path is not None:
+        usage = shutil.disk_usage(Path(str(path)).parent)
+        yield disk(usage.free, usage.total)
+    yield clock(seen)
+    yield from waiting(seen.stats)
+    yield leases(seen)
+    yield dead(seen.stats)
+
+
+def shape(seen: Seen) -> Iterator[Finding]:
+    """Schema, indexes, durability, and the library underneath."""
+    for problem in seen.problems:
+        yield Finding("schema", "problem", problem, "taskweave store migrate, else restore a backup")
+    if not seen.problems:
+        yield Finding("schema", "ok", f"schema version {seen.facts.get('schema_version')}, nothing missing or damaged")
+    synchronous = seen.facts.get("synchronous")
+    if synchronous is not None:
+        yield Finding("durability", "ok", durability(str(synchronous)))
+    library = seen.facts.get("sqlite_version")
+    if library is not None:
+        yield sqlite_version(str(library))
+
+
+def durability(synchronous: str) -> str:
+    """What a power cut may take, by the level of SQLite's synchronous."""
+    if synchronous.upper() in ("FULL", "EXTRA", "2", "3"):
+        return f"synchronous={synchronous}: what was acknowledged survives a power cut"
+    return f"synchronous={synchronous}: survives the death of any process; a power cut may take the last moments"
+
+
+def sqlite_version(library: str) -> Finding:
+    """Before 3.51.3 a reset of the WAL can race with a checkpoint; taskweave's own checkpoints are serialised."""
+    parts = tuple(int(part) for part in library.split(".")[:3] if part.isdigit())
+    if parts >= WAL_RESET_FIXED:
+        return Finding("sqlite", "ok", f"SQLite {library}")
+    return Finding(
+        "sqlite",
+        "warning",
+        f"SQLite {library} has the WAL-reset bug (fixed in 3.51.3); taskweave serialises its own checkpoints",
+        "let no other program write to the file or checkpoint it, or link a newer SQLite",
+    )
+
+
+def disk(free: int, total: int) -> Finding:
+    """How much room the folder of the store has."""
+    text = f"{free / 1e9:.1f} GB free of {total / 1e9:.1f} GB"
+    if free < DISK_FREE_MIN:
+        return Finding("disk", "problem", text, "make room: a store on a full disk accepts nothing (TW1402)")
+    level: Level = "warning" if free < DISK_FREE_LOW * total else "ok"
+    return Finding("disk", level, text, "make room soon" if level == "warning" else "")
+
+
+def clock(seen: Seen) -> Finding:
+    """Store time never runs back: where it is ahead of this clock, it stands still until the clock has caught up."""
+    ahead = max(seen.stats.now, seen.newest.created_at if seen.newest is not None else 0) - seen.wall
+    if ahead <= CLOCK_AHEAD_US:
+        return Finding("clock", "ok", "this machine's clock is not behind the store's time")
+    text = f"this machine's clock is {span(ahead)} behind the store's time: leases and delays stand still until then"
+    return Finding("clock", "problem", text, "set the clock (NTP); a machine whose clock was ahead wrote to the store")
+
+
+def waiting(stats: Stats) -> Iterator[Finding]:
+    """Queues that nobody takes from."""
+    quiet = True
+    for queue in stats.queues:
+        ready, running = queue.count(State.READY), queue.count(State.RUNNING)
+        name = f"queue {queue.queue!r}"
+        if queue.paused:
+            quiet = False
+            text = f"{name} is paused, {ready} ready jobs wait"
+            yield Finding("queues", "warning", text, f"taskweave queue resume {queue.queue}")
+        elif ready and not running and (queue.oldest_ready_us or 0) > WAITING_TOO_LONG_US:
+            quiet = False
+            text = f"{name} has no workers: {ready} jobs are ready, the oldest since {span(queue.oldest_ready_us or 0)}"
+            yield Finding("queues", "problem", text, f"taskweave worker APP --queues {queue.queue}")
+    if quiet:
+        yield Finding("queues", "ok", f"{len(stats.queues)} queues, nothing has waited for a worker for long")
+
+
+def leases(seen: Seen) -> Finding:
+    """Running jobs whose lease is over are given to others by any worker's maintenance: these were not."""
+    stuck = [
+        job
+        for job in seen.running
+        if job.life.hold is not None and job.life.hold.lease_until + MINUTE < seen.stats.now
+    ]
+    if not stuck:
+        return Finding("leases", "ok", f"{len(seen.running)} running jobs, none with a lease that is long over")
+    text = f"{len(stuck)} running jobs have a lease that is long over, e.g. {stuck[0].id}: no worker does maintenance"
+    return Finding("leases", "problem", text, "start a worker on this store; it takes them over within a second")
+
+
+def dead(stats: Stats) -> Finding:
+    """How many dead letters there are."""
+    failed = sum(queue.count(State.FAILED, State.LOST) for queue in stats.queues)
+    if not failed:
+        return Finding("dead letters", "ok", "none")
+    return Finding("dead letters", "warning", f"{failed} jobs failed for good", "taskweave dlq list")
