@@ -26,12 +26,12 @@ DAY: Final[Micros] = 24 * HOUR
 SPAN_MAX_US: Final[Micros] = 3_660 * DAY  # ten years: beyond it a delay is a mistake, not a wish
 
 _UNITS: Final = {"us": 1, "ms": MILLISECOND, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)")
+_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|m|h|d|w)")
 _SPAN: Final = re.compile(rf"(?:{_PART.pattern})+")
 
 
 def span_us(value: Duration, field: str, *, least: Micros = 0) -> Micros:
-    """Return the span in microseconds, between `least` and ten years, or refuse it naming `field`.
+    """Return the span in whole microseconds, between `least` and ten years, or refuse it naming `field`.
 
     Accepts a timedelta, a number of seconds, or text of numbers with units: "30s", "1h30m", "250ms".
     Raises InvalidValue.
@@ -42,9 +42,9 @@ def span_us(value: Duration, field: str, *, least: Micros = 0) -> Micros:
     elif isinstance(value, str):
         if len(value) > 64 or not _SPAN.fullmatch(value):
             raise InvalidValue(field, value, wanted)
-        micros = int(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value)))
+        micros = round(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value)))
     elif isinstance(value, int | float) and not isinstance(value, bool) and value == value:
-        micros = int(max(min(value, 1e12), -1e12) * SECOND)
+        micros = round(min(value, 1e12) * SECOND) if value >= 0 else -1  # not 0, however little is missing
     else:
         raise InvalidValue(field, value, wanted)
     if not least <= micros <= SPAN_MAX_US:
