@@ -16,6 +16,7 @@ from typing import Any, Final
 from taskweave._codec.kinds import unstorable
 from taskweave._codec.plain import Mismatch
 from taskweave._codec.signature import Shape, SignatureCodec, Slot
+from taskweave._runtime.address import MAIN
 from taskweave._runtime.ctx import Ctx
 from taskweave._runtime.work import RunIn, RunMode, Work
 from taskweave.core.retry import Retry
@@ -61,14 +62,14 @@ def default_name(fn: Callable[..., Any]) -> str:
     if "<lambda>" in qualname:
         raise InvalidTask(qualname, "a lambda has no stable name", "give it one: app.task(fn, name='...')")
     module = getattr(fn, "__module__", None) or "__main__"
-    return check_text("name", f"{main_name() if module == '__main__' else module}.{qualname}")
+    return check_text("name", f"{main_name(module) if module in ('__main__', MAIN) else module}.{qualname}")
 
 
-def main_name() -> str:
-    """What the running script would be called as a module."""
-    main = sys.modules.get("__main__")
+def main_name(module: str = "__main__") -> str:
+    """What the running script would be called as a module; a child process has it under another name (MAIN)."""
+    main = sys.modules.get(module)
     spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name:
+    if spec is not None and spec.name and spec.name != MAIN:
         return str(spec.name).removesuffix(".__main__")
     file = getattr(main, "__file__", None)
     return Path(file).stem if file else "__main__"
