@@ -5,8 +5,8 @@ Rules
   script   a main program started by path is loaded from its file under MAIN, so that its guard stays shut
   refused  when the task is registered, if no child could ever find it: lambdas, functions inside functions,
            a main program that was typed or piped in
-  found    as the attribute with that name, unwrapped if it is a Task; else as the Task in that module that has the
-           task's name, for functions whose name was given to something else
+  found    as the Task in that module that has the task's name, for functions whose name was given to something
+           else; or as the attribute with the function's name, unwrapped if it is a Task
 """
 
 from __future__ import annotations
@@ -70,20 +70,22 @@ def _in_main(name: str, task: str) -> Address:
     return Address(MAIN, name, os.path.abspath(path))
 
 
-def find(address: Address, task: str) -> Callable[..., Any]:
-    """Return the plain function, its module being loaded already or importable. Raises NotFound, ImportError …"""
+def find(address: Address, task: str) -> tuple[Callable[..., Any], object]:
+    """Return the plain function, and what it was wrapped in. Raises NotFound, and whatever its module raises."""
     module = sys.modules.get(address.module) or importlib.import_module(address.module)
     found: Any = module
     for part in address.name.split("."):
         found = getattr(found, part, None)
-    if getattr(found, "name", task) != task or not callable(found):
-        found = next((each for each in list(vars(module).values()) if _is_task(each, task)), None)
+    if not callable(found) or not _is_task(found, task):
+        # A Task of a main program may have another name here, where it is not the main program.
+        found = next((each for each in list(vars(module).values()) if _is_task(each, task)), found)
+    outer: object = found
     while not inspect.isfunction(found) and (inner := getattr(found, "fn", None)) is not None:
         found = inner
     if not callable(found):
         where = address.script or address.module
         raise NotFound(f"{where} has no function {address.name!r} and no task {task!r} at its top level")
-    return cast("Callable[..., Any]", found)
+    return cast("Callable[..., Any]", found), outer
 
 
 def _is_task(value: object, task: str) -> bool:

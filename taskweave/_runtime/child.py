@@ -35,10 +35,10 @@ from taskweave._runtime.ctx import Ctx, Facts
 from taskweave._runtime.ends import RawEnd, raised, returned
 from taskweave._runtime.env import SystemEnv
 from taskweave._runtime.failures import failure_of
-from taskweave._runtime.frames import PREFIX, Frame, Head, lengths, pack, unpack_head
+from taskweave._runtime.frames import BODY_BYTES_MAX, PREFIX, Frame, Head, lengths, pack, unpack_head
 from taskweave._runtime.loading import refuse_while_loading as refuse_while_loading
 from taskweave._runtime.messages import LogToWorker, spec_to_head
-from taskweave._runtime.work import CallCodec
+from taskweave._runtime.work import CallCodec, Work
 from taskweave.core.events import Ending
 from taskweave.core.ids import MILLISECOND, Micros
 from taskweave.core.job import Progress, Spec
@@ -197,8 +197,10 @@ class Child:
         key = (address, task)
         if key not in self._loaded:
             loading.load(address)
-            fn = find(address, task)
-            self._loaded[key] = Loaded(fn, codec_of(fn, task, ctx, version))
+            fn, outer = find(address, task)
+            work = getattr(outer, "work", None)  # a Task has its codec, with its app's limits
+            codec = work.codec if isinstance(work, Work) and work.name == task else codec_of(fn, task, ctx, version)
+            self._loaded[key] = Loaded(fn, codec)
             self._link.send({"kind": "began"})
         return self._loaded[key]
 
@@ -234,7 +236,8 @@ def codec_of(fn: Callable[..., Any], task: str, ctx: str | None, version: int) -
         for each in inspect.signature(fn).parameters.values()
         if each.name != ctx
     )
-    return SignatureCodec(task, slots, hints.get("return", Any), version=version)
+    returns = hints.get("return", Any)
+    return SignatureCodec(task, slots, returns, version=version, payload_bytes_max=BODY_BYTES_MAX)
 
 
 def facts_from(head: Head) -> Facts:

@@ -13,13 +13,11 @@ from typing import Any, Final, TypeAlias, cast
 
 from attrs import frozen
 
-from taskweave.core.bounds import PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX
-
 Head: TypeAlias = dict[str, Any]
 
 PREFIX: Final = struct.Struct(">II")
 HEAD_BYTES_MAX: Final = 1 << 18
-BODY_BYTES_MAX: Final = max(PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX)
+BODY_BYTES_MAX: Final = 64 << 20  # of the channel; the limits of payloads and results are the codecs' and lower
 
 
 class BadFrame(Exception):

@@ -197,3 +197,31 @@ async def test_a_child_whose_worker_is_gone_before_it_starts_leaves() -> None:
     )
     os.close(reading)
     assert (done.returncode, done.stdout) == (1, b"")
+
+
+APP = """
+import sys
+import anyio
+from taskweave import App
+
+app = App("memory://")
+
+@app.task(run_in="process")
+def square(n: int) -> int:
+    return n * n
+
+async def main():
+    async with app, app.worker():
+        print(await (await square.enqueue(7)).result(timeout="30s"))
+
+if __name__ == "__main__":
+    anyio.run(main, backend=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_decorated_task_of_a_program_runs_in_a_process(backend: str, tmp_path: Path) -> None:
+    """In the child the program has another name, and so have the tasks that are named after it."""
+    path = tmp_path / "shop.py"
+    path.write_text(APP)
+    assert run(path, backend) == "49\n"
