@@ -4,12 +4,9 @@ from taskweave import App
 app = App("sqlite:///hello.db")
 
 @app.task
-async def greet(name: str) -> str:
-    return f"Hello, {name}!"
-
-async def main() -> None:
-    async with app.worker():
-        print(await (await greet.enqueue("world")).result())
+async def greet(name: str) -> None:
+    print(f"Hello, {name}!")
 
 if __name__ == "__main__":
-    anyio.run(main)
+    greet.enqueue_sync("world")
+    anyio.run(lambda: app.run_worker(until_idle=True))

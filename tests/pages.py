@@ -5,7 +5,8 @@
     ```console                 lines after "$ " are commands, run in that folder; the lines below are their whole output
     ```text, toml, mermaid     only shown
 
-In expected output … stands for anything on that line, and a line of … alone for any number of lines.
+In expected output … stands for anything on that line, and a line of … alone for any number of lines. Ids and times need
+not be equal: any id is like any other, any time like any other.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ import taskweave
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```\s*$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'^python title="(?P<title>[\w./-]+)"$')
+VARYING = {
+    "00000000-0000-7000-8000-000000000000": re.compile(
+        r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b"
+    ),
+    "2000-01-01 00:00:00": re.compile(r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d+)?(?:\+00:00)?"),
+}
 SHOWN = {"bash", "text", "toml", "mermaid", "ini", "json", "diff"}
 COMMAND_SECONDS_MAX = 90
 
@@ -72,7 +79,15 @@ def commands(block: Block) -> Iterator[Shown]:
         yield Shown(line, command, "\n".join(output))
 
 
+def settled(text: str) -> str:
+    """The text with every id and every time replaced by one of its kind."""
+    for one, any_of_its_kind in VARYING.items():
+        text = any_of_its_kind.sub(one, text)
+    return text
+
+
 def matches(expected: str, printed: str) -> bool:
+    expected, printed = settled(expected), settled(printed)
     pieces = [
         r"(?:[^\n]*\n)*" if line.strip() == "…" else re.escape(line.rstrip()).replace("…", r"[^\n]*") + r"\n"
         for line in expected.strip("\n").splitlines()
