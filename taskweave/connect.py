@@ -26,6 +26,8 @@ def opener(url: str, *, create: bool = True) -> Make:
     """Check the address now; what it returns makes the store, and imports its adapter. Raises InvalidStoreUrl."""
     if not isinstance(url, str):
         raise InvalidStoreUrl(repr(url)[:80], "it is not text")
+    if not url.isprintable():  # urlsplit would drop line ends and tabs in silence
+        raise InvalidStoreUrl(_redacted(url), "it has control or unprintable characters")
     scheme, found, _ = url.partition("://")
     make = _SCHEMES.get(scheme)
     if not found or make is None:

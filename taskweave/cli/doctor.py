@@ -23,6 +23,7 @@ from taskweave.abc import TaskStore
 from taskweave.cli.jobs import find_jobs
 from taskweave.cli.output import emit_json, say, span
 from taskweave.cli.reach import address, ask, json_option, store_options
+from taskweave.cli.stores import facts_of, problems_of
 from taskweave.core.ids import MINUTE, SECOND, Micros
 from taskweave.core.job import Job, State
 from taskweave.core.verbs import Count, Find, Stats
@@ -95,7 +96,7 @@ async def look(store: TaskStore) -> Seen:
     stats = await store.apply(Count())
     running, _ = await find_jobs(store, Find((State.RUNNING,)), RUNNING_LOOKED_AT)
     newest, _ = await find_jobs(store, Find(), 1)
-    facts, problems = await _own_facts(store)
+    facts, problems = await facts_of(store), await problems_of(store)
     return Seen(store.url, facts, problems, stats, running, newest[0] if newest else None, SystemEnv().wall())
 
 
@@ -207,9 +208,7 @@ def waiting(stats: Stats) -> Iterator[Finding]:
 def leases(seen: Seen) -> Finding:
     """Running jobs whose lease is over are given to others by any worker's maintenance: these were not."""
     stuck = [
-        job
-        for job in seen.running
-        if job.life.hold is not None and job.life.hold.lease_until + MINUTE < seen.stats.now
+        job for job in seen.running if job.life.hold is not None and job.life.hold.lease_until + MINUTE < seen.stats.now
     ]
     if not stuck:
         return Finding("leases", "ok", f"{len(seen.running)} running jobs, none with a lease that is long over")

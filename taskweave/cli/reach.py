@@ -57,14 +57,19 @@ def ask(url: str, question: Callable[[TaskStore], Awaitable[R]]) -> R:
 
     from taskweave.connect import connect
 
-    if url.startswith("memory:"):
-        raise InvalidStoreUrl(url, "a memory store lives in its own process, where no command can look into it")
+    refuse_memory(url)
 
     async def run() -> R:
         async with connect(url, create=False) as store:
             return await question(store)
 
     return anyio.run(run)
+
+
+def refuse_memory(url: str) -> None:
+    """Raises InvalidStoreUrl for a store that no other process can reach."""
+    if url.startswith("memory:"):
+        raise InvalidStoreUrl(url, "a memory store lives in its own process, where no command can look into it")
 
 
 def confirm(question: str, *, yes: bool) -> None:
