@@ -36,6 +36,8 @@ class Env(Clock, Protocol):
 
 
 class Wakeups(Protocol):
+    """Hints that something changed, for as long as the listening lasts."""
+
     async def wait(self) -> None:
         """Return when something may have changed since the last return. A hint: it may be late, early, or lost."""
         ...

@@ -108,12 +108,15 @@ def names() -> str:
     return "\n\n".join(tables)
 
 
+def own_docstring(value: object) -> str:
+    """Its docstring, not one that it inherits."""
+    return (vars(value).get("__doc__") if isinstance(value, type) else getattr(value, "__doc__", None)) or ""
+
+
 def _first_line(value: object, kind: str) -> str:
     if kind == "Values":
         return f"`{value!r}`" if isinstance(value, int | str | float) else ""
-    line = (inspect.cleandoc(value.__dict__.get("__doc__") or "") if hasattr(value, "__dict__") else "").split("\n\n")[
-        0
-    ]
+    line = inspect.cleandoc(own_docstring(value)).split("\n\n")[0]
     code = f"{value.code}: " if kind == "Errors" and hasattr(value, "code") else ""
     return (code + line.replace("\n", " ").replace("|", "\\|")).strip(" :")
 
@@ -148,13 +151,13 @@ def _command(command: click.Command | None, name: str) -> str:
 
 
 def _shown(parameter: click.Parameter) -> bool:
-    return isinstance(parameter, click.Option) and not parameter.hidden and parameter.help is not None
+    return isinstance(parameter, click.Option) and not parameter.hidden
 
 
 def _option_help(option: click.Parameter) -> str:
     assert isinstance(option, click.Option)
     default = f" Default: {option.default}." if option.show_default and option.default not in (None, False) else ""
-    return f" {option.help}{default}"
+    return f" {option.help or ''}{default}".rstrip()
 
 
 ARCHITECTURE, API, SETTINGS, CLI = (
@@ -200,6 +203,11 @@ def test_what_the_page_shows_is_what_the_code_says(name: str) -> None:
 def test_the_reference_names_every_setting(heading: str, names: list[str]) -> None:
     section = SETTINGS.read_text(encoding="utf-8").partition(heading)[2].partition("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == names
+
+
+def test_every_public_name_says_what_it_promises() -> None:
+    named = {name: getattr(taskweave, name) for name in taskweave.__all__}
+    assert [name for name, value in named.items() if callable(value) and not own_docstring(value)] == []
 
 
 def test_every_module_named_in_the_architecture_exists() -> None:

@@ -21,6 +21,8 @@ from taskweave.exceptions import IllegalTransition
 
 
 class State(StrEnum):
+    """Where a job stands; NEXT says what can follow."""
+
     SCHEDULED = "scheduled"
     READY = "ready"
     RUNNING = "running"
@@ -135,6 +137,8 @@ class Failure:
 
 @frozen
 class Progress:
+    """How far a running attempt says it is."""
+
     done: float
     total: float | None = None
     note: str = ""

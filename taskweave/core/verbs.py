@@ -46,6 +46,8 @@ class How(StrEnum):
 
 @frozen
 class Enqueued:
+    """What became of one enqueued spec: a new job, or the one that was there."""
+
     id: JobId  # of the job that is there now: the holder's, where a unique key was taken
     how: How = How.CREATED
 
@@ -335,6 +337,8 @@ class Find(Op[Found]):
 
 @frozen
 class QueueStat:
+    """One queue at one instant: its jobs by state, and how long its oldest ready one has been due."""
+
     queue: str
     paused: bool
     counts: tuple[tuple[State, int], ...]  # only states that have jobs, in the order of State
