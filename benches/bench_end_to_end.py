@@ -66,8 +66,10 @@ def main() -> None:
             print(f"\rround {turn + 1}/{options.rounds} {measure} {backend} {store}".ljust(70), end="", file=sys.stderr)
             found.setdefault(step, []).append(measured(measure, backend, store, jobs or options.jobs))
     print(file=sys.stderr)
-    print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores,"
-          f" {options.jobs} jobs, {options.rounds} rounds; median (slowest to fastest)\n")
+    print(
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores,"
+        f" {options.jobs} jobs, {options.rounds} rounds; median (slowest to fastest)\n"
+    )
     for line in table(found):
         print(line)
     if options.json:

@@ -200,8 +200,7 @@ async def imported(kind: str, jobs: int, folder: str) -> Facts:
 
 
 MEASURES: dict[str, Callable[[str, int, str], Awaitable[Facts]]] = {
-    each.__name__: each
-    for each in (drain, floor, enqueue, latency, latency_across, claim, rest, memory, imported)
+    each.__name__: each for each in (drain, floor, enqueue, latency, latency_across, claim, rest, memory, imported)
 }
 BACKENDS: dict[str, dict[str, Any]] = {
     "asyncio": {"backend": "asyncio"},

@@ -17,11 +17,12 @@ from taskweave._runtime.keeper import Keeper
 from taskweave._runtime.runner import Runner
 from taskweave._runtime.watching import Watching
 from taskweave.abc import Env, Listens, TaskStore
-from taskweave.core.effects import Abandon, Announce, CancelRun, Effect, Run, SendExchange, Stop
+from taskweave.core.effects import Abandon, Announce, CancelRun, CheckIdle, Effect, Run, SendExchange, Stop
 from taskweave.core.engine import Engine
-from taskweave.core.events import Ended, Event, ExchangeAnswered, ExchangeFailed, Progressed, Ticked, Woken
+from taskweave.core.events import Ended, Event, ExchangeAnswered, ExchangeFailed, IdleChecked, Progressed, Ticked, Woken
 from taskweave.core.ids import SECOND, Micros
-from taskweave.core.verbs import Exchange, Lease, Maintain, Op
+from taskweave.core.job import State
+from taskweave.core.verbs import Count, Exchange, Lease, Maintain, Op
 from taskweave.exceptions import StoreError, WorkerFailed
 
 log = logging.getLogger("taskweave.worker")
@@ -112,6 +113,8 @@ class Driver:
                 case Abandon(id, fence):
                     log.warning("job %s ignores its cancellation and was left behind; its slot stays taken", id)
                     self._keeper.release((Lease(id, fence),))
+                case CheckIdle(queues):
+                    self._group.start_soon(self._check_idle, queues)
                 case Stop(problem):
                     self._problem = problem
         if self._watching:
@@ -128,6 +131,15 @@ class Driver:
             self.tell(ExchangeFailed(request.claim_id, problem, error.transient, self._env.random()))
         else:
             self.tell(ExchangeAnswered(request.claim_id, sent_at, answer))
+
+    async def _check_idle(self, queues: tuple[str, ...]) -> None:
+        try:
+            stats = await self._call(Count())
+        except StoreError as error:
+            log.warning("the store did not answer, trying again: %s", error)
+            self.tell(IdleChecked(leased=True))
+        else:
+            self.tell(IdleChecked(any(stat.queue in queues and stat.count(State.RUNNING) for stat in stats.queues)))
 
     async def _call(self, op: Op[A]) -> A:
         """One store call, measured for the observers."""

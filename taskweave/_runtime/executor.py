@@ -83,7 +83,7 @@ class TaskExecutor:
         """Run jobs until stopped; then every job is settled, or given back, or (after the grace) left to its lease.
 
         With `signals`, SIGTERM and SIGINT stop it, a second one at once; the process must be this executor's alone.
-        With `until_idle` it also ends when its queues hold nothing that is ready, running here, or due later.
+        With `until_idle` it also ends when its queues hold nothing that is ready, due later, or running anywhere.
         Raises WorkerFailed when the store reports an error that waiting cannot mend.
         """
         settings = evolve(self._settings, until_idle=until_idle)

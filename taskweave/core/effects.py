@@ -57,10 +57,17 @@ class Abandon:
 
 
 @frozen
+class CheckIdle:
+    """Ask whether jobs of these queues run anywhere, under leases that may yet run out; answer with IdleChecked."""
+
+    queues: tuple[str, ...]
+
+
+@frozen
 class Stop:
     """Nothing is left to do; the driver ends. `problem` is set when a store error that cannot pass ended it."""
 
     problem: str | None = None
 
 
-Effect: TypeAlias = SendExchange | Run | CancelRun | Announce | Abandon | Stop
+Effect: TypeAlias = SendExchange | Run | CancelRun | Announce | Abandon | CheckIdle | Stop

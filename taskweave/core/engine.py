@@ -24,7 +24,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from taskweave.core.effects import Abandon, Announce, CancelRun, Effect, Run, SendExchange, Stop, Why
+from taskweave.core.effects import Abandon, Announce, CancelRun, CheckIdle, Effect, Run, SendExchange, Stop, Why
 from taskweave.core.endings import settlement_of, stopped
 from taskweave.core.events import (
     CancelsRequested,
@@ -33,6 +33,7 @@ from taskweave.core.events import (
     Event,
     ExchangeAnswered,
     ExchangeFailed,
+    IdleChecked,
     LeasesLost,
     Progressed,
     RunEnded,
@@ -63,7 +64,7 @@ class Settings:
     obey_drain_us: Micros = SECOND
     attend_us: Micros = 250 * MILLISECOND  # a hint met with all slots taken is followed at most this often
     progress_us: Micros = SECOND
-    until_idle: bool = False  # stop when nothing is left to do, now or later
+    until_idle: bool = False  # stop when nothing is left to do, now or later, here or elsewhere
 
     @property
     def claim_max(self) -> int:
@@ -102,6 +103,8 @@ class Engine:
     _last_sent: Micros = -(1 << 62)
     _later: bool = True  # the store may hold jobs that are due later
     _deadlines: list[tuple[Micros, JobId, Fence]] = field(factory=list)
+    _checking: bool = False  # a CheckIdle is under way
+    _alone: bool = False  # the last one found that nobody runs anything; an exchange that finds work forgets it
     _grace_until: Micros | None = None  # set while draining
     _drained: bool = False  # the rest has been told to stop
     _credits: dict[str, int] = field(factory=dict)
@@ -131,6 +134,9 @@ class Engine:
                 self._failed(event, now, effects)
             case Woken():
                 self._hungry = self._hinted = True
+            case IdleChecked(leased):
+                self._checking = False
+                self._alone = not leased
             case CancelsRequested(requests):
                 self._cancel(requests, now, effects)
             case LeasesLost(leases):
@@ -304,6 +310,9 @@ class Engine:
                 wait = min(wait, max(answer.next_due - answer.now, MILLISECOND))
             self._poll_at = now + wait
             self._later = answer.next_due is not None or bool(answer.claimed)
+            if self.settings.until_idle and not self._later and not self.running and not self._checking:
+                self._checking, self._alone = True, False
+                effects.append(CheckIdle(tuple(queue for queue, _ in self.settings.queues)))
 
     def _start(self, event: ExchangeAnswered, now: Micros, effects: list[Effect]) -> None:
         claimed = event.answer.claimed
@@ -341,7 +350,7 @@ class Engine:
         quiet = not self.running and not self.outbox and self.sent is None
         draining = self._grace_until is not None
         late = draining and self._drained and now >= (self._grace_until or 0) + LATE_STOP_US
-        idle = self.settings.until_idle and not (self._hungry or self._later or self.left)
+        idle = self._alone and not (self._hungry or self._later or self.left)
         if late or (quiet and (draining or idle)):
             self.stopped = True
             effects.append(Stop())

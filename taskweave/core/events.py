@@ -95,6 +95,13 @@ class Woken:
 
 
 @frozen
+class IdleChecked:
+    """Whether jobs of this worker's queues run elsewhere: an idle worker may have to take them over yet."""
+
+    leased: bool
+
+
+@frozen
 class Ticked:
     """Time has passed."""
 
@@ -114,6 +121,7 @@ Event: TypeAlias = (
     | Progressed
     | CancelsRequested
     | Woken
+    | IdleChecked
     | Ticked
     | StopRequested
 )

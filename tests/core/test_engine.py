@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from taskweave.core.effects import Abandon, Announce, CancelRun, Effect, Run, SendExchange, Stop, Why
+from taskweave.core.effects import Abandon, Announce, CancelRun, CheckIdle, Effect, Run, SendExchange, Stop, Why
 from taskweave.core.engine import LATE_STOP_US, Engine, Settings
 from taskweave.core.events import (
     CancelsRequested,
@@ -15,6 +15,7 @@ from taskweave.core.events import (
     Event,
     ExchangeAnswered,
     ExchangeFailed,
+    IdleChecked,
     LeasesLost,
     Progressed,
     RunEnded,
@@ -388,11 +389,23 @@ def test_progress_rides_on_an_exchange_at_most_once_a_second() -> None:
 
 def test_until_idle_waits_for_what_is_due_later_and_for_retries() -> None:
     bench = Bench(until_idle=True)
-    assert not of(Stop, bench.answer(next_due=5 * SECOND))
+    assert not of(CheckIdle, bench.answer(next_due=5 * SECOND))
     bench.tell(Ticked(), after=5 * SECOND)
-    assert not of(Stop, bench.answer(claimed("a")))
+    assert not of(CheckIdle, bench.answer(claimed("a")))
     bench.end("a", Ending.RAISED, failure=BOOM)
-    assert of(Stop, bench.answer()) == [Stop()]
+    assert of(CheckIdle, bench.answer()) == [CheckIdle(("default",))]
+    assert bench.tell(IdleChecked(leased=False)) == [Stop()]
+
+
+def test_until_idle_waits_for_jobs_that_others_run_since_they_may_have_died() -> None:
+    bench = Bench(until_idle=True)
+    assert of(CheckIdle, bench.answer())
+    assert bench.tell(IdleChecked(leased=True)) == []
+    assert of(SendExchange, bench.tell(Ticked(), after=SECOND)), "it goes on polling"
+    bench.answer(claimed("a"))
+    bench.end("a", result=b"1")
+    assert of(CheckIdle, bench.answer())
+    assert bench.tell(IdleChecked(leased=False)) == [Stop()]
 
 
 def test_wake_at_makes_progress_whatever_the_state() -> None:
