@@ -15,6 +15,7 @@ import os
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 from urllib.parse import quote, unquote
@@ -31,6 +32,7 @@ from taskweave.exceptions import InvalidStoreUrl, InvalidValue, NotOpen, StoreRe
 from taskweave.stores._sqlite.checkpoint import checkpoint_if_large
 from taskweave.stores._sqlite.connection import HOP, Settings, StoreConnection, Synchronous, connect
 from taskweave.stores._sqlite.errors import translated
+from taskweave.stores._sqlite.inspect import facts, problems
 from taskweave.stores._sqlite.schema import bring_up
 from taskweave.stores._sqlite.schema import schema_sql as schema_sql
 from taskweave.stores._sqlite.verbs import READS, apply
@@ -130,6 +132,25 @@ class SQLiteTaskStore:
             wake_touched(self._shared.listeners, op, answer)
         return cast(A, answer)
 
+    async def facts(self) -> dict[str, Any]:
+        """What is worth knowing about the file and the linked SQLite; sizes in bytes. Raises StoreError."""
+        return await self._inspected(facts)
+
+    async def check(self) -> list[str]:
+        """What is wrong with the file, the schema or the rows, a sentence each; reads everything. Raises StoreError."""
+        return await self._inspected(problems, deadline_s=inf)
+
+    async def _inspected(self, look: Callable[[StoreConnection], T], deadline_s: float = CALL_DEADLINE_S) -> T:
+        opened, url = self._opened, self.url
+        if opened is None:
+            raise NotOpen("store")
+
+        def translate(connection: StoreConnection) -> T:
+            with translated(url):
+                return look(connection)
+
+        return await opened.read(translate, deadline_s)
+
     def another(self) -> SQLiteTaskStore:
         """A store on the same file, for another thread or event loop; its listeners and this one's know each other."""
         store = SQLiteTaskStore(self._settings.path)
@@ -226,18 +247,20 @@ class _Opened:
             return await self._hop(self._writer, function)
         raise StoreUnavailable(self.settings.url, f"no answer within {CALL_DEADLINE_S:g} s", applied="unknown")
 
-    async def read(self, function: Callable[[StoreConnection], T]) -> T:
+    async def read(self, function: Callable[[StoreConnection], T], deadline_s: float = CALL_DEADLINE_S) -> T:
         reader = self._reader or await self._open_reader()
-        with anyio.move_on_after(CALL_DEADLINE_S):
+        with anyio.move_on_after(deadline_s):
             return await self._hop(reader, function)
-        raise StoreUnavailable(self.settings.url, f"no answer within {CALL_DEADLINE_S:g} s")
+        raise StoreUnavailable(self.settings.url, f"no answer within {deadline_s:g} s")
 
     async def _open_reader(self) -> aiosqlite.Connection:
         async with self._opening:
-            if self._reader is not None:
-                return self._reader
-            with anyio.CancelScope(shield=True):
-                self._reader = reader = await self.bridge.run(_connected, self.settings)
+            reader = self._reader
+            if reader is None:
+                with anyio.CancelScope(shield=True):
+                    reader = await self.bridge.run(_connected, self.settings)
+                self._reader = reader
+            assert reader is not None
             return reader
 
     async def _hop(self, connection: aiosqlite.Connection, function: Callable[[StoreConnection], T]) -> T:

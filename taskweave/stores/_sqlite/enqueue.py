@@ -29,6 +29,10 @@ _FREE_KEY: Final = statement("job_free_key")
 _KNOWN: Final = statement("job_ids_known")
 _ENDED: Final = statement("ended")
 
+_SAVEPOINT: Final = "SAVEPOINT plain"
+_ROLLBACK: Final = "ROLLBACK TO plain"
+_RELEASE: Final = "RELEASE plain"
+
 _EVICTED_FIRST: Final = (State.SUCCEEDED, State.CANCELLED, State.EXPIRED)
 _FOREVER: Final = 1 << 62
 
@@ -37,15 +41,15 @@ def enqueue(turn: Turn, op: Enqueue) -> tuple[Enqueued, ...]:
     """One answer for each spec. Raises InvalidInput, UniqueConflict or StoreFull; then nothing was stored."""
     check_batch(op.specs, turn.settings.payload_bytes_max)
     if turn.settings.jobs_max is None and not any(spec.unique is not None for spec in op.specs):
-        turn.run("SAVEPOINT plain")
+        turn.run(_SAVEPOINT)
         try:
             add(turn, op.specs)
         except sqlite3.IntegrityError:  # an id is there already
-            turn.run("ROLLBACK TO plain")
+            turn.run(_ROLLBACK)
         else:
             return tuple([Enqueued(spec.id) for spec in op.specs])
         finally:
-            turn.run("RELEASE plain")
+            turn.run(_RELEASE)
     return _planned(turn, op.specs)
 
 

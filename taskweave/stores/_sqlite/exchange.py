@@ -78,10 +78,7 @@ def renew(turn: Turn, op: Renew) -> Renewed:
             lost.append(lease)
             continue
         row.life = life
-        if row.key is None:
-            kept.append(row.seq)
-        else:
-            turn.save(row)  # the window of its key may have lapsed
+        kept.append(row.seq)
     if kept:
         turn.run(_RENEW, (until, listed(kept)))
     if op.progress:
