@@ -6,7 +6,6 @@ one by asking which loop is running. All of them share the jobs (`TaskStore.anot
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
@@ -15,6 +14,7 @@ import anyio
 import anyio.lowlevel
 from attrs import define, evolve, field
 
+from taskweave._runtime.blocking import Once, Portal
 from taskweave._runtime.env import SystemEnv
 from taskweave.abc import Env, TaskStore
 from taskweave.connect import Make, opener
@@ -26,8 +26,6 @@ from taskweave.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
-
-    from taskweave._runtime.blocking import Portal
 
 A = TypeVar("A")
 P = ParamSpec("P")
@@ -53,24 +51,21 @@ class Client:
 
     def __init__(self, store: str | TaskStore, env: Env | None, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
         self.env: Env = env or SystemEnv()
-        self._make: Make = opener(store) if isinstance(store, str) else lambda _: store
         self._payload_bytes_max = payload_bytes_max
-        self._origin: TaskStore | None = None
-        self._lock = threading.Lock()
+        make: Make = opener(store) if isinstance(store, str) else lambda _: store
+        self._origin = Once(lambda: make(payload_bytes_max))
         self._openings: dict[Any, Opening] = {}
-        self._portal: Portal | None = None
+        self._portal = Portal(self.opened, "taskweave-sync")
 
     def redirect(self, store: str) -> None:
         """Use the store at this address instead; before anything was opened. Raises InvalidStoreUrl."""
-        self._make = opener(store)
+        make = opener(store)
+        self._origin = Once(lambda: make(self._payload_bytes_max))
 
     @property
     def origin(self) -> TaskStore:
         """The store that all openings share jobs with; itself it is never opened here."""
-        with self._lock:
-            if self._origin is None:
-                self._origin = self._make(self._payload_bytes_max)
-            return self._origin
+        return self._origin.get()
 
     @property
     def store(self) -> TaskStore:
@@ -169,11 +164,6 @@ class Client:
 
     def blocking(self, call: str, instead: str, fn: Callable[P, Awaitable[T]], *a: P.args, **k: P.kwargs) -> T:
         """Run an async function of this client from a program without a loop. Raises SyncInsideLoop."""
-        with self._lock:
-            if self._portal is None:
-                from taskweave._runtime.blocking import Portal
-
-                self._portal = Portal(self.opened, "taskweave-sync")
         return self._portal.call(call, instead, fn, *a, **k)
 
     def opened(self) -> AbstractAsyncContextManager[None]:
@@ -190,8 +180,7 @@ class Client:
 
     def close_sync(self) -> None:
         """End the background thread, if one was started."""
-        if self._portal is not None:
-            self._portal.close()
+        self._portal.close()
 
 
 def _repeated(specs: Sequence[Spec]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import platform
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -106,8 +105,6 @@ async def look(store: TaskStore) -> Seen:
 def machine() -> Iterator[Finding]:
     """What this installation is."""
     python = platform.python_version()
-    if sys.version_info < (3, 11):
-        yield Finding("python", "problem", f"Python {python}", "use Python 3.11 or newer")
     yield Finding("python", "ok", f"taskweave {version('taskweave')}, Python {python}, {platform.system()}")
     wanted = {"trio": "trio", "uvloop": "fast", "prometheus_client": "metrics"}
     missing = [extra for module, extra in wanted.items() if importlib.util.find_spec(module) is None]

@@ -62,7 +62,7 @@ if __name__ == "__main__":
 '''
 
 README: Final = """\
-# {name}
+# PROJECT
 
 Background jobs with [taskweave](https://pypi.org/project/taskweave/).
 
@@ -95,7 +95,7 @@ def init(folder: Path, dry_run: bool) -> None:
         raise InvalidValue("DIR", str(folder), f"a folder without {', '.join(taken)}")
     for name, text in FILES.items():
         if not dry_run:
-            _write(folder / name, text.replace("{name}", folder.resolve().name))
+            _write(folder / name, text.replace("PROJECT", folder.resolve().name))
         say(f"{'would write' if dry_run else 'wrote'} {folder / name}")
     where = "" if folder == Path() else f"cd {folder} && "
     say(f"next: {where}taskweave dev tasks.py")
