@@ -169,7 +169,7 @@ def test_i21_the_breaker_agrees_with_its_reference() -> None:
 
 class CountsStaleResults(Breaker):
     def record(self, state: BreakerState, ok: bool, generation: int, now: Micros) -> BreakerState:
-        current = state.generation if state.phase is Phase.CLOSED else generation
+        current = state.probes[0].generation if state.probes else state.generation
         return super().record(state, ok, current, now)
 
 

@@ -8,13 +8,9 @@ from typing import Final
 
 from taskweave.core.bounds import ERROR_CHARS_MAX
 from taskweave.core.job import Failure
+from taskweave.core.retry import kinds
 
 MESSAGE_CHARS_MAX: Final = ERROR_CHARS_MAX // 4
-KINDS_MAX: Final = 16
-
-
-def qualified(cls: type[object]) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"[:200]
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -29,8 +25,7 @@ def failure_of(error: BaseException) -> Failure:
     room = ERROR_CHARS_MAX - len(message) - 200
     if len(text) > room:
         text = "…" + text[-(room - 1) :]
-    kinds = tuple(qualified(cls) for cls in type(error).__mro__[:-1])[:KINDS_MAX]
-    return Failure(clean(type(error).__name__)[:200], message, text, kinds)
+    return Failure(clean(type(error).__name__)[:200], message, text, kinds(type(error)))
 
 
 def clean(text: str) -> str:

@@ -98,18 +98,16 @@ class Breaker:
 
     def admit(self, state: BreakerState, now: Micros) -> tuple[BreakerState, int] | None:
         """Return the state after one more start and the generation that its result must carry, or None to refuse."""
-        match state.phase:
-            case Phase.CLOSED:
-                return state, state.generation
-            case Phase.OPEN:
-                if now < state.changed_at + self.cooldown_us:
-                    return None
-                return self._probing(_changed(state, Phase.HALF_OPEN, now), (), now)
-            case Phase.HALF_OPEN:
-                live = _live(state, now)
-                if len(live) + state.succeeded + state.failed >= self.probes:
-                    return None
-                return self._probing(state, live, now)
+        if state.phase is Phase.CLOSED:
+            return state, state.generation
+        if state.phase is Phase.OPEN:
+            if now < state.changed_at + self.cooldown_us:
+                return None
+            return self._probing(_changed(state, Phase.HALF_OPEN, now), (), now)
+        live = _live(state, now)
+        if len(live) + state.succeeded + state.failed >= self.probes:
+            return None
+        return self._probing(state, live, now)
 
     def record(self, state: BreakerState, ok: bool, generation: int, now: Micros) -> BreakerState:
         """Return the state after the start of this generation succeeded or failed; the same if it does not count."""

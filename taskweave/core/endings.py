@@ -46,9 +46,9 @@ def settlement_of(
                 run.id, run.fence, Verb.FAIL, error=run.failure, cause=run.cause or "abort", reason=run.reason
             )
         case Ending.SNOOZED:
-            return _snoozed(run, job, policy)
+            return _snoozed(run, policy, job.age_us + ran_us)
         case Ending.RETRY_AFTER:
-            return _retry_after(run, job, policy)
+            return _retry_after(run, job, policy, job.age_us + ran_us)
         case Ending.UNFIT:
             return Settlement(
                 run.id,
@@ -64,7 +64,8 @@ def settlement_of(
             return stopped(run, why, asked)
         case _:
             failure = _failure(run, why, ran_us)
-            return _failed(run, job, policy, failure, "timeout" if why is Why.TIMEOUT else None)
+            cause = "timeout" if why is Why.TIMEOUT else None
+            return _failed(run, job, policy, failure, cause, job.age_us + ran_us)
 
 
 def stopped(run: RunEnded, why: Why | None, asked: str | None) -> Settlement:
@@ -92,32 +93,34 @@ def _failure(run: RunEnded, why: Why | None, ran_us: Micros) -> Failure:
     )
 
 
-def _failed(run: RunEnded, job: Claimed, policy: Retry | None, failure: Failure, cause: str | None) -> Settlement:
+def _failed(
+    run: RunEnded, job: Claimed, policy: Retry | None, failure: Failure, cause: str | None, age_us: Micros
+) -> Settlement:
     attempts = job.spec.max_attempts
     delay: Micros | None = None
     if job.attempt < attempts:
-        delay = next_delay(policy or Retry(attempts), failure, job.attempt, job.age_us, run.jitter, attempts)
+        delay = next_delay(policy or Retry(attempts), failure, job.attempt, age_us, run.jitter, attempts)
     if delay is None:
         spent = "exhausted" if job.attempt >= attempts and attempts > 1 else "exception"
         return Settlement(run.id, run.fence, Verb.FAIL, error=failure, cause=cause or spent, reason=run.reason)
     return Settlement(run.id, run.fence, Verb.RETRY, delay_us=delay, error=failure, cause=cause, reason=run.reason)
 
 
-def _past_elapsed(job: Claimed, policy: Retry | None, delay_us: Micros) -> bool:
+def _past_elapsed(policy: Retry | None, age_us: Micros) -> bool:
     most = policy.max_elapsed_us if policy is not None else None
-    return most is not None and job.age_us + delay_us > most
+    return most is not None and age_us > most
 
 
-def _snoozed(run: RunEnded, job: Claimed, policy: Retry | None) -> Settlement:
-    if _past_elapsed(job, policy, run.delay_us):
+def _snoozed(run: RunEnded, policy: Retry | None, age_us: Micros) -> Settlement:
+    if _past_elapsed(policy, age_us + run.delay_us):
         reason = _joined("snoozed past max_elapsed", run.reason)
         return Settlement(run.id, run.fence, Verb.FAIL, cause="max_elapsed", reason=reason)
     return Settlement(run.id, run.fence, Verb.SNOOZE, delay_us=run.delay_us, reason=run.reason)
 
 
-def _retry_after(run: RunEnded, job: Claimed, policy: Retry | None) -> Settlement:
+def _retry_after(run: RunEnded, job: Claimed, policy: Retry | None, age_us: Micros) -> Settlement:
     if job.attempt >= job.spec.max_attempts:
         return Settlement(run.id, run.fence, Verb.FAIL, error=run.failure, cause="exhausted", reason=run.reason)
-    if _past_elapsed(job, policy, run.delay_us):
+    if _past_elapsed(policy, age_us + run.delay_us):
         return Settlement(run.id, run.fence, Verb.FAIL, error=run.failure, cause="max_elapsed", reason=run.reason)
     return Settlement(run.id, run.fence, Verb.RETRY, delay_us=run.delay_us, error=run.failure, reason=run.reason)

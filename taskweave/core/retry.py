@@ -37,6 +37,7 @@ Rules: TypeAlias = "Sequence[tuple[type[BaseException], Retry | None]]"
 
 FACTOR_MAX: Final = 1_000.0
 KIND_CHARS_MAX: Final = 200
+KINDS_MAX: Final = 16
 DECORRELATED_FACTOR: Final = 3.0
 _STRATEGIES: Final = get_args(Strategy)
 _NEVER_REACHED: Final = 1 << 62
@@ -45,13 +46,23 @@ _ANY: Final[Errors] = (Exception,)
 
 
 def kind(error: type[BaseException]) -> str:
-    """Return the name by which rules meet this class: its module and qualified name, e.g. "builtins.OSError"."""
-    return f"{error.__module__}.{error.__qualname__}"[:KIND_CHARS_MAX]
+    """Return the name by which rules meet this class: its module and qualified name, e.g. "builtins.OSError".
+
+    Bounded, and of characters that every store and encoder takes.
+    """
+    name = f"{error.__module__}.{error.__qualname__}"[:KIND_CHARS_MAX]
+    return name if name.isprintable() else ascii(name)
 
 
 def kinds(error: type[BaseException]) -> tuple[str, ...]:
-    """Return the names of the class and its bases, nearest first: what `Failure.kinds` holds."""
-    return tuple(kind(base) for base in error.__mro__ if base is not object)
+    """Return the names of the class and its bases, nearest first: what `Failure.kinds` holds.
+
+    Of very many the nearest are kept and the last, which are Exception and BaseException: rules name them most.
+    """
+    bases = [base for base in error.__mro__ if base is not object]
+    if len(bases) > KINDS_MAX:
+        bases[KINDS_MAX - 4 : -4] = []
+    return tuple(kind(base) for base in bases)
 
 
 @frozen

@@ -12,10 +12,12 @@ from attrs.exceptions import FrozenInstanceError
 
 from taskweave.core import life
 from taskweave.core.bounds import ATTEMPTS_MAX
+from taskweave.core.endings import settlement_of
+from taskweave.core.events import Ending, RunEnded
 from taskweave.core.ids import DAY, HOUR, MINUTE, SECOND
 from taskweave.core.job import Failure, Job, Spec, State, Verb
-from taskweave.core.retry import Retry, kind, kinds, next_delay, schedule
-from taskweave.core.verbs import Settlement
+from taskweave.core.retry import KINDS_MAX, Retry, kind, kinds, next_delay, schedule
+from taskweave.core.verbs import Claimed, Settlement
 from taskweave.exceptions import InvalidValue
 
 HALF = [0.5] * 20
@@ -44,6 +46,7 @@ class TestSchedule:
     def test_fixed(self) -> None:
         assert schedule(Retry.fixed("5s"), HALF) == seconds(5, 5, 5, 5)
         assert schedule(Retry.fixed("1h", attempts=3), HALF) == [HOUR, HOUR]
+        assert schedule(Retry(3, base="7s", cap="7s", jitter=False), HALF) == seconds(7, 7)
         assert schedule(Retry.fixed(0, attempts=3), HALF) == [0, 0]
         assert schedule(Retry.fixed("5s", attempts=3, jitter=True), HALF) == seconds(2.5, 2.5)
 
@@ -131,6 +134,18 @@ class TestDecision:
         assert policy.allows(1, 10 * SECOND)
         assert not policy.allows(1, 10 * SECOND, delay_us=1)
 
+    @pytest.mark.parametrize("ending", [Ending.RAISED, Ending.RETRY_AFTER, Ending.SNOOZED], ids=str)
+    def test_max_elapsed_counts_the_run_that_failed(self, ending: Ending) -> None:
+        policy = Retry(9, base="1s", jitter=False, max_elapsed="10s")
+        claimed = Claimed(Spec("id", "task", "default", b"", max_attempts=9), 1, 1, 0, age_us=2 * SECOND, wait_us=0)
+        run = RunEnded("id", 1, ending, failure=failure(OSError), delay_us=SECOND)
+        in_time = settlement_of(run, claimed, policy, None, 7 * SECOND, None)
+        assert in_time is not None
+        assert in_time.verb in (Verb.RETRY, Verb.SNOOZE)
+        late = settlement_of(run, claimed, policy, None, 7 * SECOND + 1, None)
+        assert late is not None
+        assert late.verb is Verb.FAIL
+
     def test_children_of_an_exception_are_met(self) -> None:
         policy = Retry(on=(OSError,))
         assert next_delay(policy, failure(FileNotFoundError), 1, 0, 0.5) is not None
@@ -196,6 +211,23 @@ class TestValue:
             "builtins.Exception",
             "builtins.BaseException",
         )
+
+    def test_a_long_line_of_bases_keeps_both_ends(self) -> None:
+        error: type[Exception] = OSError
+        for number in range(40):
+            error = type(f"Error{number}", (error,), {"__module__": "shop"})
+        assert len(kinds(error)) == KINDS_MAX
+        assert kinds(error)[0] == "shop.Error39"
+        assert kinds(error)[-3:] == ("builtins.OSError", "builtins.Exception", "builtins.BaseException")
+        assert next_delay(Retry(on=(OSError,)), failure(error), 1, 0, 0.5) is not None
+
+    @pytest.mark.parametrize("name", ["x" * 1_000, "a\x00b", "\ud800", "a\u202eb"], ids=ascii)
+    def test_odd_names_of_classes_can_be_stored_and_still_match(self, name: str) -> None:
+        error = type("Odd", (Exception,), {})
+        error.__qualname__ = name.replace("\x00", "\x01")
+        assert kind(error).isprintable()
+        assert len(kind(error).encode()) < 1_000
+        assert next_delay(Retry(on=(error,)), failure(error), 1, 0, 0.5) is not None
 
     def test_spans_are_kept_in_microseconds(self) -> None:
         policy = Retry(5, base="1s", cap="5m", on=(OSError,), max_elapsed=timedelta(hours=1))
