@@ -156,8 +156,8 @@ def _shown(parameter: click.Parameter) -> bool:
 
 def _option_help(option: click.Parameter) -> str:
     assert isinstance(option, click.Option)
-    default = f" Default: {option.default}." if option.show_default and option.default not in (None, False) else ""
-    return f" {option.help or ''}{default}".rstrip()
+    default = f"Default: {option.default}." if option.show_default and option.default not in (None, False) else ""
+    return f" {option.help or ''} {default}".replace("  ", " ").rstrip()
 
 
 ARCHITECTURE, API, SETTINGS, CLI = (
