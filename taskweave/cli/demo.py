@@ -71,9 +71,14 @@ def stages_of(app: App) -> tuple[Stage, ...]:
     """Registers the demo's tasks, one for each run mode."""
     retry = Retry(3, base="200ms", cap="1s")
     return (
-        Stage("hash", app.task(demo_tasks.hash_file, queue=QUEUE, retry=retry)),
-        Stage("compress", app.task(demo_tasks.compress_file, queue=QUEUE, retry=retry, run_in="thread")),
-        Stage("parse", app.task(demo_tasks.parse_file, queue=QUEUE, retry=retry, run_in="process", timeout="1m")),
+        Stage("hash", app.task(demo_tasks.hash_file, queue=QUEUE, retry=retry, result_ttl="7d")),
+        Stage(
+            "compress", app.task(demo_tasks.compress_file, queue=QUEUE, retry=retry, result_ttl="7d", run_in="thread")
+        ),
+        Stage(
+            "parse",
+            app.task(demo_tasks.parse_file, queue=QUEUE, retry=retry, result_ttl="7d", run_in="process", timeout="1m"),
+        ),
     )
 
 

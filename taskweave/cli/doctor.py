@@ -35,7 +35,7 @@ CLOCK_AHEAD_US: Final[Micros] = SECOND
 RUNNING_LOOKED_AT: Final = 1_000
 DISK_FREE_MIN: Final = 100 << 20
 DISK_FREE_LOW: Final = 0.05  # of the whole
-WAL_RESET_FIXED: Final = (3, 51, 3)
+WAL_LONG: Final = 256 << 20
 
 
 @frozen
@@ -133,30 +133,30 @@ def store_findings(seen: Seen) -> Iterator[Finding]:
 
 
 def shape(seen: Seen) -> Iterator[Finding]:
-    """Schema, indexes, durability, and the library underneath."""
+    """File, schema and indexes, durability, and the library underneath."""
+    facts = seen.facts
+    remedy = "run the statement of what was dropped again (taskweave store sql prints it); for damage restore a backup"
     for problem in seen.problems:
-        yield Finding("schema", "problem", problem, "taskweave store migrate, else restore a backup")
+        yield Finding("schema", "problem", problem, remedy)
     if not seen.problems:
-        yield Finding("schema", "ok", f"schema version {seen.facts.get('schema_version')}, nothing missing or damaged")
-    synchronous = seen.facts.get("synchronous")
-    if synchronous is not None:
-        yield Finding("durability", "ok", durability(str(synchronous)))
-    library = seen.facts.get("sqlite_version")
-    if library is not None:
-        yield sqlite_version(str(library))
+        yield Finding("schema", "ok", f"schema version {facts.get('schema_version')}, nothing missing or damaged")
+    if "survives" in facts:
+        yield Finding("durability", "ok", durability(str(facts["survives"])))
+    if "sqlite_version" in facts:
+        yield sqlite_version(str(facts["sqlite_version"]), bug=bool(facts.get("wal_reset_bug")))
+    yield from file(facts)
 
 
-def durability(synchronous: str) -> str:
-    """What a power cut may take, by the level of SQLite's synchronous."""
-    if synchronous.upper() in ("FULL", "EXTRA", "2", "3"):
-        return f"synchronous={synchronous}: what was acknowledged survives a power cut"
-    return f"synchronous={synchronous}: survives the death of any process; a power cut may take the last moments"
+def durability(survives: str) -> str:
+    """What an acknowledged job survives."""
+    if survives == "power loss":
+        return "what was acknowledged survives a power cut (synchronous=FULL)"
+    return "what was acknowledged survives any crash of a process; a power cut may take the last moments"
 
 
-def sqlite_version(library: str) -> Finding:
+def sqlite_version(library: str, *, bug: bool) -> Finding:
     """Before 3.51.3 a reset of the WAL can race with a checkpoint; taskweave's own checkpoints are serialised."""
-    parts = tuple(int(part) for part in library.split(".")[:3] if part.isdigit())
-    if parts >= WAL_RESET_FIXED:
+    if not bug:
         return Finding("sqlite", "ok", f"SQLite {library}")
     return Finding(
         "sqlite",
@@ -164,6 +164,22 @@ def sqlite_version(library: str) -> Finding:
         f"SQLite {library} has the WAL-reset bug (fixed in 3.51.3); taskweave serialises its own checkpoints",
         "let no other program write to the file or checkpoint it, or link a newer SQLite",
     )
+
+
+def file(facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """Who else may reach the file, and whether its log is written back."""
+    if int(str(facts.get("file_mode", "0600")), 8) & 0o077:
+        text = f"others may open the file (mode {facts['file_mode']}): it holds every argument and result"
+        yield Finding("file", "warning", text, f"chmod 600 {facts.get('path')}")
+    if facts.get("folder_open_to_others"):
+        yield Finding(
+            "file", "warning", "others may replace the file: its folder is theirs too", "chmod go-w its folder"
+        )
+    wal_bytes = int(facts.get("wal_bytes", 0))
+    if wal_bytes > WAL_LONG:
+        why = facts.get("checkpoint_problem") or "some process reads for a long time"
+        text = f"the log beside the file has {wal_bytes / 1e6:.0f} MB: {why}"
+        yield Finding("file", "warning", text, "find the process that holds a read open (a backup, an sqlite3 shell)")
 
 
 def disk(free: int, total: int) -> Finding:

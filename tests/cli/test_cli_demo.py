@@ -1,0 +1,123 @@
+"""The demo on real files: it ends with a table, goes on after any interruption, and does nothing twice."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from command_line import Running
+
+Start = Callable[..., Running]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+BOTH = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+FILES = 30
+BAD = 2
+JOBS = 3 * FILES
+
+
+@pytest.fixture
+def tree(folder: Path) -> Path:
+    """A small source tree; two of its files do not parse."""
+    tree = folder / "tree"
+    (tree / "deep").mkdir(parents=True)
+    for number in range(FILES - BAD):
+        text = "".join(f"def f{line}(x):\n    return x + {line}\n" for line in range(20 * (number + 1)))
+        (tree / "deep" / f"good{number:02}.py").write_text(text)
+    for number in range(BAD):
+        (tree / f"bad{number}.py").write_text("print 'two'\n")
+    (tree / "notes.txt").write_text("no source")
+    return tree
+
+
+def summary(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert result.returncode == 0, result.stderr
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+@BOTH
+def test_it_runs_in_all_modes_and_tries_again_what_does_not_parse(command: Command, tree: Path, backend: str) -> None:
+    done = summary(command("demo", tree, "--json", "--backend", backend))
+    assert (done["jobs"], done["done_in_this_run"], done["succeeded"]) == (JOBS, JOBS, JOBS - BAD)
+    assert [Path(failed["file"]).name for failed in done["failed"]] == ["bad0.py", "bad1.py"]
+    assert {failed["attempts"] for failed in done["failed"]} == {3}
+    assert done["retries"] == 2 * BAD
+    assert all("SyntaxError" in failed["error"] for failed in done["failed"])
+    assert set(done["slowest"][0]["seconds"]) == {"hash", "compress", "parse"}
+    listed = command("job", "list", "--store", done["store"], "--status", "failed", "--json")
+    assert {job["id"] for job in json.loads(listed.stdout)["jobs"]} == {failed["id"] for failed in done["failed"]}
+    again = summary(command("demo", tree, "--json", "--backend", backend))
+    assert (again["jobs"], again["done_in_this_run"], again["retries"]) == (JOBS, 0, 2 * BAD)
+
+
+@BOTH
+def test_after_an_interruption_it_goes_on_where_it_was(
+    running: Start, command: Command, tree: Path, backend: str
+) -> None:
+    first = running("demo", tree, "--backend", backend, "--concurrency", "2")
+    first.until(f"/{JOBS} jobs")
+    first.signal(signal.SIGINT)
+    assert first.exit_code() == 130, first.lines
+    assert "Run the same command to go on" in "".join(first.lines)
+    rest = summary(command("demo", tree, "--json", "--backend", backend))
+    assert rest["jobs"] == JOBS
+    assert 0 < rest["done_in_this_run"] < JOBS
+    assert (rest["succeeded"], len(rest["failed"]), rest["retries"]) == (JOBS - BAD, BAD, 2 * BAD)
+
+
+@BOTH
+def test_after_a_kill_it_goes_on_where_it_was(running: Start, command: Command, tree: Path, backend: str) -> None:
+    first = running("demo", tree, "--backend", backend, "--concurrency", "8")
+    first.until(f"/{JOBS} jobs")
+    first.signal(signal.SIGKILL)
+    assert first.exit_code() == -signal.SIGKILL
+    rest = summary(command("demo", tree, "--json", "--backend", backend))
+    assert rest["jobs"] == JOBS
+    assert rest["done_in_this_run"] < JOBS
+    assert (rest["succeeded"], len(rest["failed"])) == (JOBS - BAD, BAD)
+
+
+def test_its_end_is_a_table_with_the_way_to_the_jobs(command: Command, tree: Path) -> None:
+    result = command("demo", tree)
+    assert result.returncode == 0, result.stderr
+    for text in (
+        "Slowest files under",
+        "Dead letters: 2 jobs",
+        f"{JOBS - BAD} jobs succeeded, 2 failed, 4 retries",
+        "jobs/s",
+        "taskweave job list --store sqlite:///taskweave-demo.db --status failed",
+    ):
+        assert text in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_a_limit_a_change_and_a_fresh_start(command: Command, tree: Path) -> None:
+    assert summary(command("demo", tree, "--json", "--limit", "3"))["jobs"] == 9
+    assert summary(command("demo", tree, "--json", "--limit", "5"))["done_in_this_run"] == 6
+    (tree / "bad0.py").write_text("print('three, and it parses')\n")
+    assert summary(command("demo", tree, "--json", "--limit", "5"))["done_in_this_run"] == 3
+    assert summary(command("demo", tree, "--json", "--limit", "5", "--fresh"))["done_in_this_run"] == 15
+
+
+def test_a_folder_without_sources_is_refused(invoke: Callable[..., Result], folder: Path) -> None:
+    (folder / "empty").mkdir()
+    result = invoke("demo", "empty")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: [TW1201] PATH")
+    assert not (folder / "taskweave-demo.db").exists()
+
+
+def test_a_bench_says_its_figures(invoke: Callable[..., Result]) -> None:
+    result = invoke("bench", "--jobs", "200", "--rounds", "1", "--json")
+    assert result.exit_code == 0, result.output
+    figures = {(each["store"], each["what"]): each for each in json.loads(result.stdout)["figures"]}
+    assert set(figures) == {(store, what) for store in ("memory", "sqlite") for what in ("enqueue", "floor", "drain")}
+    assert all(each["jobs_per_second"] > 0 for each in figures.values())
+    assert invoke("bench", "--jobs", "100", "--rounds", "1", "--only", "memory").exit_code == 0
