@@ -16,7 +16,7 @@ from pathlib import Path
 import nox
 
 OLDEST, NEWER = "3.11", ["3.12", "3.13"]
-RECORDS = Path(__file__).parent / ".nox" / "acceptance"
+RECORDS = Path(__file__).parent / ".nox" / "records"
 GROUPS = nox.project.load_toml("pyproject.toml")
 APART = ["--ignore=tests/test_docs.py", "--ignore=tests/test_examples.py"]  # the session docs runs them
 

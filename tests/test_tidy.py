@@ -92,6 +92,12 @@ def test_every_module_opens_with_its_theory() -> None:
     assert [path for path in sources() if not ast.get_docstring(tree(path))] == []
 
 
+def test_every_folder_of_modules_is_a_package() -> None:
+    """A namespace package hides its modules from the tools that check layers."""
+    folders = {path.rpartition("/")[0] for path in sources() if "/" in path}
+    assert [folder for folder in folders if f"{folder}/__init__.py" not in sources()] == []
+
+
 def test_public_functions_and_classes_of_public_modules_say_what_they_promise() -> None:
     silent = []
     for path in ("app.py", "task.py", "connect.py", "builder.py", "abc.py", "core/ids.py"):
