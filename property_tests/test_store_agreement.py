@@ -397,7 +397,8 @@ def claims_from_paused_queues(patch: pytest.MonkeyPatch) -> None:
 
 @bug
 def claims_in_the_order_of_arrival(patch: pytest.MonkeyPatch) -> None:
-    reworded(patch, exchange_module, "_READY", "ORDER BY rank_a, rank_b, seq", "ORDER BY seq")
+    words = exchange_module._READY[0].replace("ORDER BY rank_a, rank_b, seq", "ORDER BY seq")
+    patch.setattr(exchange_module, "_READY", (words,))
 
 
 @bug

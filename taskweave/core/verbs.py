@@ -89,9 +89,9 @@ class Settlement:
 
     def digest(self) -> int:
         """Equal for equal settlements: 63 bits of BLAKE2b over what they say (they must fit a SQL integer)."""
-        hasher = blake2b(self.verb.encode(), digest_size=8)
-        if self.result is not None:
-            hasher.update(b"\x00" + self.result)
+        result = self.result
+        said = self.verb.encode() if result is None else b"%b\x00%b" % (self.verb.encode(), result)
+        hasher = blake2b(said, digest_size=8)
         if self.delay_us or self.error or self.cause or self.reason or self.result_dropped or self.spawn or self.unfit:
             error = self.error and (self.error.type, self.error.message)
             spawned = [spec.id for spec in self.spawn]
@@ -122,7 +122,7 @@ class CancelRequested:
 
 @frozen
 class Claimed:
-    """One attempt handed to a worker. `age_us` is the time since the job was first due, `wait_us` since it could run."""
+    """One attempt handed to a worker. `age_us`: since the job was first due; `wait_us`: since it could run."""
 
     spec: Spec
     attempt: int

@@ -36,7 +36,9 @@ _CANCELS: Final = statement("cancels")
 _CLAIM_BY_ID: Final = statement("claim_by_id")
 _CLAIM_INSERT: Final = statement("claim_insert")
 _CLAIM: Final = statement("job_claim")
-_READY: Final = statement("ready")
+_READY_LANE: Final = statement("ready_lane")
+# Python caches one prepared statement for each text, and prepares anew while that one is being stepped.
+_READY: Final = tuple(statement("ready") + " -- cursor " + str(place) for place in range(16))
 _READY_TASKS: Final = statement("ready_tasks")
 _FREE_KEY: Final = statement("job_free_key")
 _ASIDE: Final = statement("job_set_aside")
@@ -45,7 +47,7 @@ _TAKE_BACK: Final = statement("job_take_back")
 
 _FEW_TASKS: Final = 3  # known tasks, up to which asking for each is cheaper than asking which wait
 _in_order = itemgetter(0, 1, 2)  # rank, seq
-_SEQ, _FRAGILE = 2, 3  # places in a record of _READY
+_SEQ, _FRAGILE, _EXPIRES_AT = 2, 3, 14  # places in a record of _READY
 
 
 def exchange(turn: Turn, op: Exchange) -> Exchanged:
@@ -147,46 +149,41 @@ class _Claim:
         turn, want, now = self.turn, self.op.want, self.turn.now
         if turn.run(_ASIDE_OVER, (queue, now)).fetchone() is not None:
             turn.run(_TAKE_BACK, (queue, now))  # the clock ran back
+        take = self.taken.append
         cursors = self._cursors(queue)
-        try:
-            records: Iterator[Record]
-            records = chain(*cursors) if len(cursors) < 2 else merge(*cursors, key=_in_order)
-            for record in records:
-                if record[_FRAGILE] and self.fragile <= 0:
-                    continue
-                expires_at = record[14]
-                if expires_at is not None and expires_at <= now:
-                    self.expired.append(record[_SEQ])
-                    self.skipped += 1
-                    if self.skipped >= SKIPPED_MAX:
-                        break
-                    continue
-                self.taken.append(record)
-                self.fragile -= record[_FRAGILE]
-                if len(self.taken) >= want:
+        for record in merge(*cursors, key=_in_order) if len(cursors) > 1 else chain(*cursors):
+            is_fragile, expires_at = record[_FRAGILE], record[_EXPIRES_AT]
+            if is_fragile and self.fragile <= 0:
+                continue
+            if expires_at is not None and expires_at <= now:
+                self.expired.append(record[_SEQ])
+                self.skipped += 1
+                if self.skipped >= SKIPPED_MAX:
                     break
-        finally:
-            for cursor in cursors:
-                cursor.close()
+                continue
+            take(record)
+            self.fragile -= is_fragile
+            if len(self.taken) >= want:
+                break
+        for cursor in cursors:
+            cursor.close()
 
     def _cursors(self, queue: str) -> list[sqlite3.Cursor]:
-        """One for each known task that may wait in this queue, and for its fragile jobs if any may be taken."""
-        tasks = dict.fromkeys(self.op.tasks)
-        lanes = [(task, 0) for task in tasks]
-        if self.fragile > 0 or len(tasks) > _FEW_TASKS:
-            lanes = [
-                (task, fragile)
-                for task, fragile in self._waiting(queue)
-                if task in tasks and (not fragile or self.fragile > 0)
-            ]
-        return [self.turn.ordered(_READY, (queue, task, fragile)) for task, fragile in lanes]
+        """One for each lane, that is each known task with jobs here, and for its fragile jobs if any may be taken."""
+        turn = self.turn
+        known = dict.fromkeys(self.op.tasks)
+        tasks = known if len(known) <= _FEW_TASKS else [task for task in self._waiting(queue) if task in known]
+        kinds = (0, 1) if self.fragile > 0 else (0,)
+        lanes = [(queue, task, kind) for task in tasks for kind in kinds]
+        lanes = [lane for lane in lanes if turn.run(_READY_LANE, lane).fetchone() is not None]
+        return [turn.ordered(_READY[place % len(_READY)], lane) for place, lane in enumerate(lanes)]
 
-    def _waiting(self, queue: str) -> Iterator[tuple[str, int]]:
-        """What waits in this queue: each (task, fragile), found by leaping along the ready index."""
-        task, fragile = "", -1
-        while (lane := self.turn.run(_READY_TASKS, (queue, task, fragile)).fetchone()) is not None:
-            task, fragile = lane
-            yield task, fragile
+    def _waiting(self, queue: str) -> Iterator[str]:
+        """The tasks that wait in this queue, found by leaping along the ready index."""
+        task = ""
+        while (found := self.turn.run(_READY_TASKS, (queue, task)).fetchone()) is not None:
+            task = found[0]
+            yield task
 
     def _start(self) -> list[Claimed]:
         turn, op, now = self.turn, self.op, self.turn.now

@@ -80,7 +80,7 @@ def row_of(record: Record) -> Row:
         seq, number, id, queue, task, payload, rest, created_at, due_at, expires_at, run_at, attempt, fence, text,
         settled_fence, settled_digest, started_at, lease_until, finished_at, result, key, claim, claim_id, member,
     ) = record  # fmt: skip
-    state: State = STATES[number]
+    state = STATES[int(number)]
     lived: dict[str, Any] = life_document(text)
     hold = end = None
     if state is State.RUNNING:

@@ -1,3 +1,1 @@
-SELECT task, fragile FROM job
-WHERE state = 1 AND aside = 0 AND queue = ? AND (task, fragile) > (?, ?)
-ORDER BY task, fragile LIMIT 1;
+SELECT task FROM job WHERE state = 1 AND aside = 0 AND queue = ? AND task > ? ORDER BY task LIMIT 1;
