@@ -18,6 +18,7 @@ import dataclasses
 import datetime as dt
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from pathlib import PurePath
@@ -132,10 +133,8 @@ def _enum_hooks(kind: type[Enum]) -> Hooks:
 
     def load(value: Any, _: Any) -> Enum:
         if isinstance(value, str | int) and not isinstance(value, bool):
-            try:
+            with suppress(ValueError, KeyError):  # the message below names the members there are
                 return kind(value) if by_value else kind[str(value)]
-            except (ValueError, KeyError):
-                pass  # the message below names the members there are
         members = ", ".join(repr(each.value if by_value else each.name) for each in kind)
         raise Mismatch(f"expected one of {members[:200]}, got {shown(value)}")
 

@@ -12,7 +12,8 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeVar
+from weakref import WeakSet
 
 import anyio.lowlevel
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -32,16 +33,33 @@ def inside_loop() -> bool:
     return True
 
 
+class Once(Generic[T]):
+    """A value that is made by the first thread that asks for it; the others wait and get the same."""
+
+    __slots__ = ("_lock", "_made", "_make")
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make, self._lock = make, threading.Lock()
+        self._made: list[T] = []
+
+    def get(self) -> T:
+        if not self._made:
+            with self._lock:
+                if not self._made:
+                    self._made.append(self._make())
+        return self._made[0]
+
+
 class Portal:
     """Runs async functions for threads that have no loop, all on one loop in one background thread."""
 
     def __init__(self, enter: Callable[[], AbstractAsyncContextManager[Any]], name: str) -> None:
         self._enter, self._name = enter, name
         self._begin()
+        _PORTALS.add(self)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._pid = os.getpid()
         self._portal: BlockingPortal | None = None
         self._stack = ExitStack()
 
@@ -57,8 +75,6 @@ class Portal:
         return portal.call(run)
 
     def _started(self) -> BlockingPortal:
-        if self._pid != os.getpid():
-            self._begin()
         with self._lock:
             if self._portal is None:
                 with ExitStack() as stack:
@@ -71,11 +87,29 @@ class Portal:
 
     def close(self) -> None:
         """Close the resource and end the thread; a later call starts anew. Does nothing where nothing runs."""
-        if self._pid != os.getpid():
-            return  # a fork's copy: the thread and the resource are the parent's
         with self._lock:
             if self._portal is None:
                 return
             self._portal = None
             atexit.unregister(self.close)
             self._stack.close()
+
+    def forget(self) -> None:
+        """In a child after a fork: the thread, its loop and the resource are the parent's."""
+        if self._portal is not None:
+            atexit.unregister(self.close)
+            _ABANDONED.append(self._stack)  # if it were collected it would talk to a thread that is not there
+        self._begin()
+
+
+_ABANDONED: Final[list[ExitStack]] = []
+_PORTALS: Final[WeakSet[Portal]] = WeakSet()
+
+
+def _forget_all() -> None:
+    for portal in _PORTALS:
+        portal.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
