@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from taskweave.abc import TaskStore
-from taskweave.cli.jobs import find_jobs, show_changes, show_jobs
+from taskweave.cli.changes import show_changes
+from taskweave.cli.jobs import find_jobs, show_jobs
 from taskweave.cli.output import say
 from taskweave.cli.reach import address, ask, confirm, confirm_options, json_option, store_options
 from taskweave.core.job import State

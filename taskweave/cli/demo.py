@@ -8,101 +8,34 @@ is tried three times, as if the trouble might pass, and ends as a dead letter wi
 
 from __future__ import annotations
 
-import os
 import sysconfig
-from collections.abc import Iterator
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import click
-from attrs import evolve, frozen
+from attrs import frozen
 
 from taskweave._runtime.env import SystemEnv
 from taskweave._runtime.executor import TaskExecutor
 from taskweave.abc import TaskStore
 from taskweave.app import App
-from taskweave.cli import demo_tasks
+from taskweave.cli.demo_jobs import FILES_MAX, QUEUE, Placed, Source, Stage, sources_of, stages_of
 from taskweave.cli.demo_progress import DemoProgress
 from taskweave.cli.demo_report import as_document, read_report, show_report
 from taskweave.cli.loops import backend_option, run_on
 from taskweave.cli.output import emit_json, say
 from taskweave.cli.reach import json_option
 from taskweave.connect import connect
-from taskweave.core.ids import Micros, uuid7
-from taskweave.core.job import Spec, State
-from taskweave.core.retry import Retry
+from taskweave.core.job import State
 from taskweave.core.verbs import Count, DeleteJobs, Enqueue, Load
-from taskweave.exceptions import InvalidValue, NotOpen
-from taskweave.task import Task
+from taskweave.exceptions import NotOpen
 
 DEFAULT_STORE: Final = "sqlite:///taskweave-demo.db"
-QUEUE: Final = "demo"
 BATCH: Final = 1_000
 LEASE: Final = "5s"  # so that the jobs of a killed demo are taken over soon
 LOOK_SECONDS: Final = 1.0
-FILES_MAX: Final = 100_000
-_LEFT_OUT: Final = frozenset({"__pycache__", "site-packages", "dist-packages", "node_modules"})
-
-
-@frozen
-class Stage:
-    name: str
-    task: Task[[str], Any]
-
-
-@frozen
-class Source:
-    """One file as it was found."""
-
-    path: str
-    size: int
-    changed_us: Micros
-
-    def job_id(self, stage: str) -> str:
-        """The same for the same stage of the same file: enqueueing it again changes nothing."""
-        key = f"{stage}\0{self.path}\0{self.size}\0{self.changed_us}".encode()
-        return uuid7(self.changed_us, int.from_bytes(blake2b(key, digest_size=10).digest(), "big") >> 4)
-
-
-def stages_of(app: App) -> tuple[Stage, ...]:
-    """Registers the demo's tasks, one for each run mode."""
-    retry = Retry(3, base="200ms", cap="1s")
-    return (
-        Stage("hash", app.task(demo_tasks.hash_file, queue=QUEUE, retry=retry, result_ttl="7d")),
-        Stage(
-            "compress", app.task(demo_tasks.compress_file, queue=QUEUE, retry=retry, result_ttl="7d", run_in="thread")
-        ),
-        Stage(
-            "parse",
-            app.task(demo_tasks.parse_file, queue=QUEUE, retry=retry, result_ttl="7d", run_in="process", timeout="1m"),
-        ),
-    )
-
-
-def sources_of(root: Path, limit: int | None) -> list[Source]:
-    """The Python files under root by path, at most `limit`. Raises InvalidValue where there are none."""
-    found: list[Source] = []
-    for path in _walk(root):
-        try:
-            path.encode()
-            status = os.stat(path)
-        except (UnicodeEncodeError, FileNotFoundError):
-            continue  # a name that no JSON can hold, or a file removed between the listing and the look
-        found.append(Source(path, status.st_size, max(0, status.st_mtime_ns // 1_000)))
-        if len(found) >= (limit or FILES_MAX):
-            break
-    if not found:
-        raise InvalidValue("PATH", str(root), "a folder that holds Python files")
-    return found
-
-
-def _walk(root: Path) -> Iterator[str]:
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(each for each in folders if each not in _LEFT_OUT and not each.startswith("."))
-        yield from (os.path.join(folder, name) for name in sorted(files) if name.endswith(".py"))
 
 
 @click.command()
@@ -221,25 +154,6 @@ class Demo:
     def _say(self, text: str) -> None:
         if not self.as_json:
             say(text)
-
-
-@frozen
-class Placed:
-    """One job of the demo: a stage of a file."""
-
-    stage: Stage
-    source: Source
-
-    @property
-    def id(self) -> str:
-        return self.source.job_id(self.stage.name)
-
-    @property
-    def path(self) -> str:
-        return self.source.path
-
-    def spec(self) -> Spec:
-        return evolve(self.stage.task.call(self.source.path).spec(), id=self.id)
 
 
 async def unfinished(store: TaskStore) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from attrs import Factory, define
@@ -28,14 +28,13 @@ class Report:
     retries: int = 0
     released: int = 0
     lost: int = 0
-    untimed: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
     nodes: int = 0
-    failed: list[tuple[str, str, int, str]] = Factory(list)
+    failed: list[tuple[str, str, int, str]] = Factory(list[tuple[str, str, int, str]])
     ran_us: dict[str, dict[str, Micros]] = Factory(lambda: defaultdict[str, dict[str, Micros]](dict))
 
-    def add(self, stage: str, path: str, job: Job, result: object) -> None:
+    def add(self, stage: str, path: str, job: Job, result: Mapping[str, int] | None) -> None:
         life, end = job.life, job.life.end
         self.retries += sum(attempt.verb is Verb.RETRY for attempt in life.history)
         self.released += sum(attempt.verb is Verb.RELEASE for attempt in life.history)
@@ -49,17 +48,13 @@ class Report:
             error = f"{end.error.type}: {end.error.message}" if end.error is not None else end.cause or ""
             self.failed.append((path, job.id, life.attempt, error))
 
-    def _add_result(self, stage: str, path: str, result: object) -> None:
-        match result:
-            case {"before": int(before), "after": int(after)}:
-                self.bytes_before += before
-                self.bytes_after += after
-            case {"nodes": int(nodes)}:
-                self.nodes += nodes
-            case _:
-                self.untimed += not isinstance(result, dict)  # a result that was dropped after its time
-        if isinstance(result, dict):
-            self.ran_us[path][stage] = int(result["took_us"])
+    def _add_result(self, stage: str, path: str, result: Mapping[str, int] | None) -> None:
+        if result is None:
+            return  # dropped after its time to live
+        self.bytes_before += result.get("before", 0)
+        self.bytes_after += result.get("after", 0)
+        self.nodes += result.get("nodes", 0)
+        self.ran_us[path][stage] = result["took_us"]
 
 
 class Placed(Protocol):

@@ -8,10 +8,11 @@ import click
 from attrs import evolve
 
 from taskweave.abc import TaskStore
+from taskweave.cli.changes import change_jobs
 from taskweave.cli.output import Document, emit_json, instant, job_document, one_line, say, show_table
 from taskweave.cli.reach import address, ask, confirm, confirm_options, json_option, store_options
 from taskweave.core.job import Job, State
-from taskweave.core.verbs import CancelJobs, Change, Changed, DeleteJobs, Find, Load, Op, RetryJobs
+from taskweave.core.verbs import CancelJobs, DeleteJobs, Find, Load, RetryJobs
 from taskweave.exceptions import InvalidValue, JobNotFound
 from taskweave.view import JobView
 
@@ -159,45 +160,6 @@ def why(id: str, as_json: bool, store: str | None, app: str | None) -> None:
         say(line)
 
 
-def show_changes(changes: Sequence[Changed], done: str, *, as_json: bool) -> None:
-    """One line for each job; exit code 1 if any of them was not changed."""
-    words = {
-        Change.DONE: done,
-        Change.REQUESTED: "is running: its worker was asked to stop it",
-        Change.REFUSED: "unchanged",
-        Change.UNKNOWN: "there is no such job",
-        Change.KEY_TAKEN: "unchanged: its unique key is held by",
-    }
-    if as_json:
-        emit_json({"changes": [_change_document(change) for change in changes]})
-    for change in () if as_json else changes:
-        line = f"{change.id}  {words[change.change]}"
-        if change.change is Change.KEY_TAKEN:
-            line += f" {change.holder}"
-        elif change.change is Change.REFUSED:
-            line += f": it is {change.state.value if change.state else 'unknown'}"
-        say(line)
-    if any(change.change not in (Change.DONE, Change.REQUESTED) for change in changes):
-        click.get_current_context().exit(1)
-
-
-def _change_document(change: Changed) -> Document:
-    state = change.state.value if change.state is not None else None
-    return {"id": change.id, "change": change.change.value, "state": state, "holder": change.holder}
-
-
-def _change(url: str, op: Op[tuple[Changed, ...]], ids: Sequence[str], done: str, *, dry: bool, as_json: bool) -> None:
-    """Apply the op, or with `dry` only say which jobs it is about."""
-    if dry:
-        found = ask(url, lambda store: store.apply(Load(tuple(ids))))
-        names = {job.id: f"{job.spec.task} in {job.spec.queue}, {job.state.value}" for job in found if job is not None}
-        for id in ids:
-            say(f"{id}  {names.get(id, 'there is no such job')}")
-        click.echo("nothing was changed (--dry-run)")
-        return
-    show_changes(ask(url, lambda store: store.apply(op)), done, as_json=as_json)
-
-
 @job.command()
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 @click.option("--reason", default="cancelled by an operator", show_default=True)
@@ -207,7 +169,7 @@ def _change(url: str, op: Op[tuple[Changed, ...]], ids: Sequence[str], done: str
 def cancel(ids: tuple[str, ...], reason: str, dry_run: bool, as_json: bool, store: str | None, app: str | None) -> None:
     """Cancel jobs: at once before they start, by asking their worker while they run."""
     op = CancelJobs(ids, reason)
-    _change(address(store, app), op, ids, "cancelled", dry=dry_run, as_json=as_json)
+    change_jobs(address(store, app), op, ids, "cancelled", dry=dry_run, as_json=as_json)
 
 
 @job.command()
@@ -217,7 +179,7 @@ def cancel(ids: tuple[str, ...], reason: str, dry_run: bool, as_json: bool, stor
 @store_options
 def retry(ids: tuple[str, ...], dry_run: bool, as_json: bool, store: str | None, app: str | None) -> None:
     """Run finished jobs that did not succeed again, with fresh attempts."""
-    _change(address(store, app), RetryJobs(ids), ids, "will run again", dry=dry_run, as_json=as_json)
+    change_jobs(address(store, app), RetryJobs(ids), ids, "will run again", dry=dry_run, as_json=as_json)
 
 
 @job.command()
@@ -229,4 +191,4 @@ def delete(ids: tuple[str, ...], as_json: bool, dry_run: bool, yes: bool, store:
     """Delete jobs that are not running, with their history. This cannot be undone."""
     if not dry_run:
         confirm(f"delete {len(ids)} job{'s' * (len(ids) != 1)}", yes=yes)
-    _change(address(store, app), DeleteJobs(ids), ids, "deleted", dry=dry_run, as_json=as_json)
+    change_jobs(address(store, app), DeleteJobs(ids), ids, "deleted", dry=dry_run, as_json=as_json)

@@ -14,23 +14,26 @@ import anyio
 import click
 from attrs import frozen
 
+from taskweave.abc import Observer
 from taskweave.app import App
 from taskweave.cli.finding import find_app
 from taskweave.cli.loops import backend_option, run_on
 from taskweave.core.verbs import Count
 from taskweave.exceptions import InvalidValue, NotOpen
-from taskweave.observe.logging import LogObserver, configure_logging, logger
+from taskweave.observe.ends import LogObserver
+from taskweave.observe.logging import configure_logging, logger
 
 if TYPE_CHECKING:
     from taskweave._runtime.executor import TaskExecutor
+    from taskweave.observe.exposition import Address, Exposition
     from taskweave.settings import ExecutorOptions
 
 
 @frozen
-class WorkerSettings:
-    """What the command line says about a worker; None leaves a choice to the app."""
+class Serving:
+    """What the command line says about a worker beside its executor's settings."""
 
-    executor: ExecutorOptions
+    log: LogObserver
     metrics: str | None = None
     until_idle: bool = False
     until_eof: bool = False
@@ -87,37 +90,48 @@ def worker(
 ) -> None:
     """Run the jobs of APP (module:attribute or file.py) until a signal, then drain."""
     configure_logging(json=log == "json", level=log_level.upper())
-    executor: ExecutorOptions = {"concurrency": concurrency, "queues": queue_weights(queues)}
-    executor |= {"grace": grace, "processes": processes, "observers": (LogObserver(successes=log_successes),)}
-    settings = WorkerSettings(executor, metrics, until_idle, until_eof)
+    options: ExecutorOptions = {"concurrency": concurrency, "queues": queue_weights(queues)}
+    options |= {"grace": grace, "processes": processes}
+    serving = Serving(LogObserver(successes=log_successes), metrics, until_idle, until_eof)
     app = find_app(target).app
     if store is not None:
         app.redirect(store)
-    run_on(backend, lambda: serve(app, settings))
+    run_on(backend, lambda: serve(app, options, serving))
 
 
-async def serve(app: App, settings: WorkerSettings) -> None:
-    """Run the app's jobs with everything that the settings ask for beside it. Raises TaskweaveError."""
-    options = settings.executor
-    exposition = None
-    if settings.metrics is not None:
-        from taskweave.observe.exposition import Exposition, parse_address
-        from taskweave.observe.metrics import PrometheusObserver
-
-        address = parse_address(settings.metrics)
-        metrics = PrometheusObserver()
-        options = {**options, "observers": (*options.get("observers", ()), metrics)}
-        exposition = Exposition(metrics, app.env, lambda: app.store.apply(Count()))
+async def serve(app: App, options: ExecutorOptions, serving: Serving) -> None:
+    """Run the app's jobs, logged, and measured where that is asked for. Raises TaskweaveError."""
+    observers: list[Observer] = [serving.log]
+    endpoint = None if serving.metrics is None else _endpoint(app, serving.metrics)
+    if endpoint is not None:
+        observers.append(endpoint.exposition.observer)
     async with app:
+        options["observers"] = observers
         executor = app.executor(**options)
+        serving.log.worker = executor.member
         async with anyio.create_task_group() as group:
-            if exposition is not None:
-                used = await group.start(exposition.serve, address)
+            if endpoint is not None:
+                used = await group.start(endpoint.exposition.serve, endpoint.address)
                 logger.info("metrics on http://%s/metrics", used)
-            if settings.until_eof:
+            if serving.until_eof:
                 group.start_soon(_stop_at_eof, executor)
-            await executor.run(signals=True, until_idle=settings.until_idle)
+            await executor.run(signals=True, until_idle=serving.until_idle)
             group.cancel_scope.cancel()
+
+
+@frozen
+class _Endpoint:
+    exposition: Exposition
+    address: Address
+
+
+def _endpoint(app: App, text: str) -> _Endpoint:
+    """Where the metrics are shown, and of what. Raises InvalidValue, MissingExtra."""
+    from taskweave.observe.exposition import Exposition, parse_address
+    from taskweave.observe.metrics import PrometheusObserver
+
+    address = parse_address(text)
+    return _Endpoint(Exposition(PrometheusObserver(), app.env, lambda: app.store.apply(Count())), address)
 
 
 async def _stop_at_eof(executor: TaskExecutor) -> None:

@@ -14,17 +14,13 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 from attrs import frozen
 
-from taskweave.core.events import Ending, RunEnded
-from taskweave.core.ids import SECOND, JobId, Micros
-from taskweave.core.verbs import Claimed, Settlement
-from taskweave.observe.attempts import AttemptBook
+from taskweave.core.ids import JobId
 
 logger: Final = logging.getLogger("taskweave")
 
@@ -79,14 +75,14 @@ def _job_of(record: logging.LogRecord) -> JobFields | None:
     return job if isinstance(job, JobFields) else current.get()
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     return text if len(text) <= FIELD_CHARS_MAX else f"{text[:FIELD_CHARS_MAX]}…"
 
 
 def _exception_text(formatter: logging.Formatter, record: logging.LogRecord) -> str | None:
     if record.exc_info and record.exc_info[0] is not None:
-        return _shortened(formatter.formatException(record.exc_info))
-    return _shortened(record.exc_text) if record.exc_text else None
+        return shortened(formatter.formatException(record.exc_info))
+    return shortened(record.exc_text) if record.exc_text else None
 
 
 class JsonFormatter(logging.Formatter):
@@ -114,7 +110,7 @@ class JsonFormatter(logging.Formatter):
 
 def _as_text(value: object) -> str:
     try:
-        return _shortened(str(value))
+        return shortened(str(value))
     except Exception as error:  # noqa: BLE001 - somebody's __str__: its failure is what there is to log
         return f"<{type(value).__name__}: __str__ raised {type(error).__name__}>"
 
@@ -153,66 +149,3 @@ def configure_logging(*, json: bool = False, level: int | str = "INFO", stream: 
 
 class _OwnHandler(logging.StreamHandler[TextIO]):
     """The handler that configure_logging installs; the class is its mark."""
-
-
-class LogObserver:
-    """Logs every attempt that did not succeed, and with `successes` the others too; arguments and results never.
-
-    Retries are warnings, dead letters errors. It logs durable ends: what it says is what the store says.
-    """
-
-    def __init__(self, *, worker: str | None = None, successes: bool = False) -> None:
-        self._worker = worker
-        self._success_level = logging.INFO if successes else logging.DEBUG
-        self._book = AttemptBook()
-        self._run_us: dict[tuple[JobId, int], Micros] = {}
-
-    def started(self, jobs: Sequence[Claimed]) -> None:
-        self._book.started(jobs)
-
-    def ended(self, run: RunEnded, job: Claimed, run_us: Micros) -> None:
-        self._book.ended(job)
-        if run.ending is Ending.DIED:
-            logger.warning("its process died", extra={"taskweave_job": self._fields(job)})
-        if logger.isEnabledFor(self._success_level) or run.ending is not Ending.RETURNED:
-            if len(self._run_us) >= 10_000:  # of refused settlements: nobody asks for these any more
-                self._run_us.clear()
-            self._run_us[job.id, job.fence] = run_us
-
-    def settled(self, settled: Sequence[Settlement]) -> None:
-        for job, settlement, outcome in self._book.settled(settled):
-            run_us = self._run_us.pop((job.id, job.fence), None)
-            level = self._level(outcome)
-            if logger.isEnabledFor(level):
-                logger.log(
-                    level, _end_in_words(settlement, outcome, run_us), extra={"taskweave_job": self._fields(job)}
-                )
-
-    def store_called(self, verb: str, took_us: Micros, problem: str | None) -> None:
-        if problem is not None:
-            logger.warning("the store did not answer %s after %.3f s: %s", verb, took_us / SECOND, problem)
-
-    def slots(self, used: int, total: int) -> None:
-        """Slots are a gauge, not an event."""
-
-    def _level(self, outcome: str) -> int:
-        if outcome in ("succeeded", "snoozed", "released", "cancelled"):
-            return self._success_level
-        return logging.WARNING if outcome == "retried" else logging.ERROR
-
-    def _fields(self, job: Claimed) -> JobFields:
-        spec = job.spec
-        return JobFields(spec.id, spec.task, spec.queue, job.attempt, self._worker, spec.trace)
-
-
-def _end_in_words(settlement: Settlement, outcome: str, run_us: Micros | None) -> str:
-    words = outcome
-    if run_us is not None:
-        words += f" after {run_us / SECOND:.3f} s"
-    if settlement.delay_us and outcome in ("retried", "snoozed", "released"):
-        words += f", again in {settlement.delay_us / SECOND:.3g} s"
-    if settlement.error is not None:
-        words += f": {settlement.error.type}: {_shortened(settlement.error.message)}"
-    elif settlement.reason:
-        words += f": {_shortened(settlement.reason)}"
-    return words

@@ -16,6 +16,7 @@ from command_line import in_app
 
 from taskweave._runtime.env import SystemEnv
 from taskweave.cli import doctor
+from taskweave.cli import findings as findings_of
 from taskweave.core.ids import MINUTE, SECOND
 from taskweave.core.job import State
 from taskweave.core.verbs import Exchange, QueueStat, Stats
@@ -88,12 +89,12 @@ def test_a_dropped_index_is_found(invoke: Invoke, loaded: Any, folder: Path) -> 
 def test_a_queue_without_workers_is_found(invoke: Invoke, loaded: Any) -> None:
     fill(loaded)
     stats = Stats(0, (QueueStat("mail", False, ((State.READY, 3),), 2 * MINUTE),))
-    (finding,) = doctor.waiting(stats)
+    (finding,) = findings_of.waiting(stats)
     assert (finding.level, finding.remedy) == ("problem", "taskweave worker APP --queues mail")
     fresh = evolve(stats, queues=(evolve(stats.queues[0], oldest_ready_us=SECOND),))
-    assert [finding.level for finding in doctor.waiting(fresh)] == ["ok"]
+    assert [finding.level for finding in findings_of.waiting(fresh)] == ["ok"]
     busy = evolve(stats.queues[0], counts=((State.READY, 3), (State.RUNNING, 1)))
-    assert [finding.level for finding in doctor.waiting(Stats(0, (busy,)))] == ["ok"]
+    assert [finding.level for finding in findings_of.waiting(Stats(0, (busy,)))] == ["ok"]
 
 
 def test_a_paused_queue_is_a_warning(invoke: Invoke, loaded: Any) -> None:
@@ -114,9 +115,9 @@ def test_a_lease_that_nobody_takes_over_is_found(invoke: Invoke, loaded: Any) ->
         await loaded.app.store.apply(op)
         seen = await doctor.look(loaded.app.store)
         assert [job.life.hold is not None for job in seen.running] == [True]
-        assert doctor.leases(seen).level == "ok"
+        assert findings_of.leases(seen).level == "ok"
         later = evolve(seen, stats=evolve(seen.stats, now=past + 10 * MINUTE))
-        assert doctor.leases(later).level == "problem"
+        assert findings_of.leases(later).level == "problem"
 
     in_app(loaded.app, run)
 
@@ -127,17 +128,17 @@ def test_a_clock_that_is_behind_is_found(invoke: Invoke, loaded: Any) -> None:
 
     async def run() -> None:
         seen = await doctor.look(loaded.app.store)
-        assert doctor.clock(seen).level == "ok"
-        assert doctor.clock(evolve(seen, wall=seen.wall - 10 * MINUTE)).level == "problem"
+        assert findings_of.clock(seen).level == "ok"
+        assert findings_of.clock(evolve(seen, wall=seen.wall - 10 * MINUTE)).level == "problem"
 
     in_app(loaded.app, run)
 
 
 @pytest.mark.proves(119)
 def test_a_disk_that_is_full_is_found() -> None:
-    assert doctor.disk(1 << 20, 1 << 40).level == "problem"
-    assert doctor.disk(10 << 30, 1 << 40).level == "warning"
-    assert doctor.disk(1 << 39, 1 << 40).level == "ok"
+    assert findings_of.disk(1 << 20, 1 << 40).level == "problem"
+    assert findings_of.disk(10 << 30, 1 << 40).level == "warning"
+    assert findings_of.disk(1 << 39, 1 << 40).level == "ok"
 
 
 @pytest.mark.proves(119)

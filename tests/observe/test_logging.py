@@ -15,7 +15,8 @@ import pytest
 from taskweave.core.events import Ending, RunEnded
 from taskweave.core.job import Failure, Spec, Verb
 from taskweave.core.verbs import Claimed, Settlement
-from taskweave.observe.logging import JobFields, LogObserver, configure_logging, current
+from taskweave.observe.ends import LogObserver
+from taskweave.observe.logging import JobFields, configure_logging, current
 
 FIELDS = JobFields("0190-1", "pkg.send", "mail", 2, "w1", "00-abc-def-01")
 
