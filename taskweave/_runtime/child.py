@@ -31,7 +31,7 @@ from attrs import asdict, define, evolve
 from taskweave._codec.signature import Shape, SignatureCodec, Slot
 from taskweave._runtime import loading
 from taskweave._runtime.address import Address, NotFound, find
-from taskweave._runtime.ctx import Ctx, Facts
+from taskweave._runtime.ctx import Ctx, Facts, placed
 from taskweave._runtime.ends import RawEnd, raised, returned
 from taskweave._runtime.env import SystemEnv
 from taskweave._runtime.failures import failure_of
@@ -184,10 +184,10 @@ class Child:
         facts = facts_from(head["facts"])
         voice = Voice(self._link, head["run"], self._env)
         if ctx is not None:
-            kwargs[ctx] = Ctx(facts, voice)
+            args = placed(loaded.fn, ctx, Ctx(facts, voice), args, kwargs)
         token = current.set(JobFields(facts.id, facts.task, facts.queue, facts.attempt))
         try:
-            end = self._call(loaded, args, kwargs, head["result_bytes_max"])
+            end = self._call(loaded, args, kwargs)
         finally:
             current.reset(token)
         voice.flush()
@@ -204,10 +204,10 @@ class Child:
             self._link.send({"kind": "began"})
         return self._loaded[key]
 
-    def _call(self, loaded: Loaded, args: tuple[Any, ...], kwargs: dict[str, Any], result_bytes_max: int) -> RawEnd:
+    def _call(self, loaded: Loaded, args: tuple[Any, ...], kwargs: dict[str, Any]) -> RawEnd:
         self._running = True
         try:
-            end = returned(loaded.codec, loaded.fn(*args, **kwargs), result_bytes_max)
+            end = returned(loaded.codec, loaded.fn(*args, **kwargs))
         except SystemExit as error:
             exit_now(_exit_code(error))
         except Stopped:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Awaitable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -131,3 +133,21 @@ class Ctx:
         spec = call.spec()
         self._sink.spawn(spec)
         return spec.id
+
+
+def placed(
+    fn: Callable[..., Any], name: str, ctx: Ctx, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, ...]:
+    """Put the Ctx where the function takes it: among its positional arguments, or (changing `kwargs`) by name."""
+    at = _position(fn, name)
+    if at is not None and at < len(args):
+        return (*args[:at], ctx, *args[at:])
+    kwargs[name] = ctx
+    return args
+
+
+@lru_cache(maxsize=1024)
+def _position(fn: Callable[..., Any], name: str) -> int | None:
+    parameters = list(inspect.signature(fn).parameters.values())
+    at = next(index for index, parameter in enumerate(parameters) if parameter.name == name)
+    return at if parameters[at].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD else None

@@ -14,7 +14,6 @@ from attrs import frozen
 
 from taskweave._runtime.failures import failure_of
 from taskweave._runtime.work import CallCodec
-from taskweave.core.bounds import RESULT_BYTES_MAX
 from taskweave.core.events import Ending, RunEnded
 from taskweave.core.ids import Fence, JobId, Micros, span_us
 from taskweave.core.job import Failure, Spec
@@ -49,24 +48,20 @@ class RawEnd:
         )
 
 
-def returned(codec: CallCodec, value: object, result_bytes_max: int = RESULT_BYTES_MAX) -> RawEnd:
+def returned(codec: CallCodec, value: object) -> RawEnd:
     """The end of a function that returned this value."""
-    result = encoded(codec, value, result_bytes_max)
+    result = encoded(codec, value)
     return RawEnd(Ending.RETURNED, result) if isinstance(result, bytes) else result
 
 
-def encoded(codec: CallCodec, value: object, result_bytes_max: int = RESULT_BYTES_MAX) -> bytes | RawEnd:
+def encoded(codec: CallCodec, value: object) -> bytes | RawEnd:
     """The bytes of a result, or the end of a run whose result cannot be stored."""
     try:
-        result = codec.encode_result(value)
+        return codec.encode_result(value)
     except InvalidInput as error:
         return _unstorable(type(error).__name__, error.explain())
     except Exception as error:  # noqa: BLE001 - user code runs in here: properties, __iter__, hooks of converters
         return _unstorable(type(error).__name__, f"the result cannot be stored: {failure_of(error).message}")
-    if len(result) > result_bytes_max:
-        message = f"the result takes {len(result):,} bytes, more than the limit of {result_bytes_max:,}"
-        return _unstorable("ResultTooLarge", f"{message}; store it elsewhere and return its address")
-    return result
 
 
 def _unstorable(type: str, message: str) -> RawEnd:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 import anyio
 import anyio.to_thread
@@ -21,7 +21,7 @@ from taskweave._runtime.watching import Watching
 from taskweave._runtime.work import Work
 from taskweave.abc import Env, Observer, TaskStore
 from taskweave.core.bounds import check_name
-from taskweave.core.engine import Engine, Settings
+from taskweave.core.engine import Engine, Lane, Settings
 from taskweave.core.events import StopRequested
 from taskweave.core.ids import MILLISECOND, Duration, Micros, span_us
 from taskweave.exceptions import InvalidValue, NotOpen
@@ -55,7 +55,7 @@ class TaskExecutor:
         processes: int | None = None,
         name: str | None = None,
     ) -> None:
-        works = list(tasks.values()) if isinstance(tasks, Mapping) else list(tasks)
+        works = cast("Mapping[str, Work]", tasks).values() if isinstance(tasks, Mapping) else tasks
         self._works = {work.name: work for work in works}
         self._store = store
         self._env: Env = env or SystemEnv()
@@ -88,7 +88,7 @@ class TaskExecutor:
         """
         settings = evolve(self._settings, until_idle=until_idle)
         policies = {name: work.retry for name, work in self._works.items()}
-        engine = Engine(settings, policies, self._env.new_id)
+        engine = Engine(settings, policies, self._env.new_id, self._lanes())
         driver = self._driver = Driver(engine, self._store, self._env, self._maintain_us, self._watching)
         async with Modes(settings.slots, self._processes) as modes:
             runner = Runner(self._works, self._env, modes, driver.tell, self._watching, self.member)
@@ -109,6 +109,15 @@ class TaskExecutor:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(keeper.close)
         log.info("worker %s stopped", self.member)
+
+    def _lanes(self) -> tuple[Lane, ...]:
+        """Tasks of process mode have as many slots as there are children: none waits for a child in this worker."""
+        names = tuple(sorted(name for name, work in self._works.items() if work.run_in == "process"))
+        if not names:
+            return ()
+        from taskweave._runtime.process import processors
+
+        return (Lane(names, self._processes or processors()),)
 
     async def run_until_idle(self) -> None:
         """Run until nothing is left to do, now or later."""
@@ -142,7 +151,7 @@ def queue_weights(queues: Iterable[str] | Mapping[str, int]) -> tuple[tuple[str,
     """The queues with their weights, checked. Raises InvalidName, InvalidValue."""
     if isinstance(queues, str):
         queues = (queues,)
-    weights = dict(queues) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1)
+    weights = dict(cast("Mapping[str, int]", queues)) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1)
     if not weights:
         raise InvalidValue("queues", queues, "at least one queue")
     for queue, weight in weights.items():

@@ -8,6 +8,8 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from taskweave._runtime.threads import ThreadMode
 from taskweave._runtime.work import RunMode, Work
 
@@ -22,6 +24,7 @@ class Modes:
         self._slots, self._processes = slots, processes
         self._stack = AsyncExitStack()
         self._entered: dict[int, RunMode] = {}
+        self._entering = anyio.Lock()
         self._process: ProcessMode | None = None
         self._thread: RunMode = ThreadMode(slots)
 
@@ -36,9 +39,15 @@ class Modes:
         """Run the function in its thread, or in the user's mode."""
         mode = self._thread if isinstance(work.run_in, str) else work.run_in
         if id(mode) not in self._entered:
-            self._entered[id(mode)] = mode
-            await self._stack.enter_async_context(mode)
+            await self._enter(mode)
         return await mode.run(work, args, kwargs)
+
+    async def _enter(self, mode: RunMode) -> None:
+        """Enter it once, and before its first run, however many jobs want it at the same time."""
+        async with self._entering:
+            if id(mode) not in self._entered:
+                await self._stack.enter_async_context(mode)
+                self._entered[id(mode)] = mode
 
     async def process(self) -> ProcessMode:
         """The pool of child processes; its module is imported, and children started, only when a job needs them."""

@@ -30,7 +30,6 @@ from taskweave._runtime.frames import BadFrame, Frame
 from taskweave._runtime.messages import log_from, spec_from
 from taskweave._runtime.offspring import Offspring
 from taskweave._runtime.work import Work
-from taskweave.core.bounds import RESULT_BYTES_MAX
 from taskweave.core.events import Ending
 from taskweave.core.job import Failure, Progress, Spec
 from taskweave.observe.logging import JobFields, current
@@ -59,10 +58,9 @@ class ProcessMode:
         *,
         grace: float = GRACE_SECONDS,
         load_seconds_max: float = LOAD_SECONDS_MAX,
-        result_bytes_max: int = RESULT_BYTES_MAX,
     ) -> None:
         self.processes = processes or processors()
-        self._grace, self._load_seconds_max, self._result_bytes_max = grace, load_seconds_max, result_bytes_max
+        self._grace, self._load_seconds_max = grace, load_seconds_max
         self._slots = anyio.Semaphore(self.processes)
         self._idle: list[Offspring] = []
         self._busy: set[Offspring] = set()
@@ -99,7 +97,7 @@ class ProcessMode:
         self._runs = run = self._runs + 1  # kept here: others come while this one waits for a child
         head = {"kind": "run", "run": run, "task": work.name, "ctx": work.ctx, "address": asdict(address)}
         head |= {"codec": codec, "version": version, "facts": asdict(facts)}
-        head |= {"result_bytes_max": self._result_bytes_max, "task_version": getattr(work.codec, "version", 1)}
+        head["task_version"] = getattr(work.codec, "version", 1)
         async with self._slots, AsyncExitStack() as stack:
             try:
                 child = await self._take()

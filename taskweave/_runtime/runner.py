@@ -20,14 +20,14 @@ import logging
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 from attrs import define, evolve, field
 
-from taskweave._runtime.ctx import Ctx, Facts
+from taskweave._runtime.ctx import Ctx, Facts, placed
 from taskweave._runtime.ends import encoded, raised
 from taskweave._runtime.modes import Modes
 from taskweave._runtime.watching import Watching
@@ -51,7 +51,7 @@ class Voice:
 
     job: Claimed
     runner: Runner
-    spawned: list[Spec] = field(factory=list)
+    spawned: list[Spec] = field(factory=list[Spec])
 
     def progress(self, progress: Progress) -> None:
         self.runner.reports[self.job.id] = LeaseProgress(self.job.id, self.job.fence, progress)
@@ -204,7 +204,7 @@ class Runner:
             value = await self._value(work, job, args, kwargs)
             return self._returned(job, work, value)
         voice = Voice(job, self)
-        kwargs[work.ctx] = Ctx(self._facts(job), voice)
+        args = placed(work.fn, work.ctx, Ctx(self._facts(job), voice), args, kwargs)
         value = await self._value(work, job, args, kwargs)
         return self._with_children(self._returned(job, work, value), voice)
 
@@ -215,7 +215,7 @@ class Runner:
             context.run(current.set, self._fields(job))
             value = context.run(self._call, work, job, args, kwargs)
             if type(value) is types.CoroutineType or isinstance(value, Coroutine):
-                return await _stepped(self, job, context, value)
+                return await _stepped(self, job, context, cast("Coroutine[Any, Any, Any]", value))
             return value
         self._suspended()
         token = current.set(self._fields(job))

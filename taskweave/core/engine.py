@@ -66,9 +66,24 @@ class Settings:
     progress_us: Micros = SECOND
     until_idle: bool = False  # stop when nothing is left to do, now or later, here or elsewhere
 
+
+@define
+class Lane:
+    """The tasks that share a bounded way of running (child processes, the loop and threads) and its slots.
+
+    A job is claimed only when its lane can run it at once: waiting in a worker it would block other workers, and its
+    timeout would run out for nothing. Each exchange claims for one lane; hungry lanes take turns.
+    """
+
+    tasks: tuple[str, ...]
+    slots: int
+    used: int = 0
+    hungry: bool = True  # there may be something to claim
+
     @property
-    def claim_max(self) -> int:
-        return max(1, (self.slots + 1) // 2)
+    def most(self) -> int:
+        """Claimed by one exchange: half of the slots, so that one half runs while the other is exchanged."""
+        return min(self.slots - self.used, max(1, (self.slots + 1) // 2))
 
 
 @define
@@ -77,6 +92,7 @@ class Running:
 
     job: Claimed
     began: Micros
+    lane: Lane
     why: Why | None = None
     asked: str | None = None
 
@@ -88,30 +104,35 @@ class Engine:
     settings: Settings
     policies: Mapping[str, Retry | None]
     new_id: Callable[[], str]
+    lanes: tuple[Lane, ...] = ()  # of tasks that have fewer slots than the worker; the rest shares one more
 
-    running: dict[JobId, Running] = field(factory=dict)
-    left: set[tuple[JobId, Fence]] = field(factory=set)  # decided without them; each still takes a slot
-    outbox: list[Settlement] = field(factory=list)
-    progress: dict[JobId, LeaseProgress] = field(factory=dict)
+    running: dict[JobId, Running] = field(factory=dict[JobId, Running])
+    left: dict[tuple[JobId, Fence], Lane] = field(  # decided without them; each still takes a slot
+        factory=dict[tuple[JobId, Fence], Lane]
+    )
+    outbox: list[Settlement] = field(factory=list[Settlement])
+    progress: dict[JobId, LeaseProgress] = field(factory=dict[JobId, LeaseProgress])
     stopped: bool = False
     sent: Exchange | None = None
     _resend_at: Micros | None = None  # set while `sent` waits to be sent again
     _failures: int = 0
-    _hungry: bool = True  # there may be something to claim
     _hinted: bool = False  # something in the store has changed since the last exchange
     _poll_at: Micros = 0
     _last_sent: Micros = -(1 << 62)
     _later: bool = True  # the store may hold jobs that are due later
-    _deadlines: list[tuple[Micros, JobId, Fence]] = field(factory=list)
+    _deadlines: list[tuple[Micros, JobId, Fence]] = field(factory=list[tuple[Micros, JobId, Fence]])
     _checking: bool = False  # a CheckIdle is under way
     _alone: bool = False  # the last one found that nobody runs anything; an exchange that finds work forgets it
     _grace_until: Micros | None = None  # set while draining
     _drained: bool = False  # the rest has been told to stop
-    _credits: dict[str, int] = field(factory=dict)
-    _tasks: tuple[str, ...] = field(init=False)
+    _credits: dict[str, int] = field(factory=dict[str, int])
+    _lane_of: dict[str, Lane] = field(factory=dict[str, Lane])
 
     def __attrs_post_init__(self) -> None:
-        self._tasks = tuple(sorted(self.policies))
+        narrow = {task for lane in self.lanes for task in lane.tasks}
+        rest = Lane(tuple(sorted(self.policies.keys() - narrow)), self.settings.slots)
+        self.lanes = tuple(lane for lane in (rest, *self.lanes) if lane.tasks) or (rest,)
+        self._lane_of = {task: lane for lane in self.lanes for task in lane.tasks}
         self._credits = {queue: 0 for queue, _ in self.settings.queues}
 
     @property
@@ -133,7 +154,8 @@ class Engine:
             case ExchangeFailed():
                 self._failed(event, now, effects)
             case Woken():
-                self._hungry = self._hinted = True
+                self._hinted = True
+                self._hunger()
             case IdleChecked(leased):
                 self._checking = False
                 self._alone = not leased
@@ -167,7 +189,7 @@ class Engine:
             if self._resend_at is not None:
                 at.append(self._resend_at)
         else:
-            if self._may_claim():
+            if any(self._free(lane) for lane in self.lanes):
                 at.append(self._poll_at)
             elif self._hinted and self.running:
                 at.append(self._last_sent + self.settings.attend_us)
@@ -180,9 +202,12 @@ class Engine:
     def _ended(self, run: RunEnded, now: Micros) -> None:
         running = self.running.get(run.id)
         if running is None or running.job.fence != run.fence:
-            self.left.discard((run.id, run.fence))
+            lane = self.left.pop((run.id, run.fence), None)
+            if lane is not None:
+                lane.used -= 1
             return
         del self.running[run.id]
+        running.lane.used -= 1
         self.progress.pop(run.id, None)
         job = running.job
         policy = self.policies.get(job.spec.task)
@@ -228,7 +253,7 @@ class Engine:
         """Decide a run that ignores its cancellation; it keeps its slot until it ends."""
         job = running.job
         del self.running[job.id]
-        self.left.add((job.id, job.fence))
+        self.left[job.id, job.fence] = running.lane
         self.progress.pop(job.id, None)
         run = RunEnded(job.id, job.fence, Ending.STOPPED, reason="it ignored its cancellation and was left behind")
         policy = self.policies.get(job.spec.task)
@@ -239,8 +264,21 @@ class Engine:
 
     # --- exchanges ------------------------------------------------------------------------------------------------
 
-    def _may_claim(self) -> bool:
-        return self._grace_until is None and self.used < self.settings.slots
+    def _hunger(self) -> None:
+        for lane in self.lanes:
+            lane.hungry = True
+
+    def _free(self, lane: Lane) -> int:
+        """How many jobs may be claimed for this lane now."""
+        return 0 if self._grace_until is not None else min(lane.most, self.settings.slots - self.used)
+
+    def _next_lane(self, *, anyway: bool) -> Lane | None:
+        """The lane to claim for: a hungry one that has waited longest; with `anyway`, any that has a free slot."""
+        for lane in self.lanes:
+            if (lane.hungry or anyway) and self._free(lane):
+                self.lanes = (*(other for other in self.lanes if other is not lane), lane)
+                return lane
+        return None
 
     def _exchange(self, now: Micros, effects: list[Effect]) -> None:
         """Send the next exchange if one is due and none is under way."""
@@ -249,23 +287,23 @@ class Engine:
                 self._resend_at = None
                 effects.append(SendExchange(self.sent))
             return
-        want = 0
-        if self._may_claim() and (self._hungry or now >= self._poll_at):
-            want = min(self.settings.slots - self.used, self.settings.claim_max)
+        if now >= self._poll_at:
+            self._hunger()
         since = now - self._last_sent
         attend = self._hinted and bool(self.running) and since >= self.settings.attend_us
         report = bool(self.progress) and since >= self.settings.progress_us
-        if not (want or self.outbox or attend or report):
+        lane = self._next_lane(anyway=False)
+        if not (lane or self.outbox or attend or report):
             return
-        if not want and self._may_claim() and self.outbox:
-            want = min(self.settings.slots - self.used, self.settings.claim_max)  # the trip is made anyway
+        lane = lane or self._next_lane(anyway=True)  # the trip is made anyway
+        want = 0 if lane is None else self._free(lane)
         held = sum(1 for r in self.running.values() if r.job.lost_count and fragile(r.job.spec, r.job.lost_count))
         self.sent = Exchange(
             self.settings.member,
             self.new_id(),
             want,
             self._queue_order(),
-            self._tasks,
+            () if lane is None else lane.tasks,
             self.settings.lease_us,
             tuple(self.outbox),
             tuple(self.progress.values()),
@@ -273,7 +311,8 @@ class Engine:
         )
         self.outbox = []
         self.progress = {}
-        self._hungry = self._hungry and not want
+        if lane is not None:
+            lane.hungry = False
         self._hinted = False
         self._last_sent = now
         effects.append(SendExchange(self.sent))
@@ -303,7 +342,7 @@ class Engine:
             self._start(event, now, effects)
         self._cancel(answer.cancels, now, effects)
         if sent.want and len(answer.claimed) >= sent.want:
-            self._hungry = True
+            self._lane_of.get(answer.claimed[0].spec.task, self.lanes[0]).hungry = True
         if sent.want:
             wait = self.settings.poll_us
             if answer.next_due is not None:
@@ -324,9 +363,11 @@ class Engine:
         for job in claimed:
             older = self.running.pop(job.id, None)
             if older is not None:  # its lease was lost and it has come back to us: the old run has no say any more
-                self.left.add((job.id, older.job.fence))
+                self.left[job.id, older.job.fence] = older.lane
                 effects.append(CancelRun(job.id, older.job.fence, Why.LEASE_LOST))
-            self.running[job.id] = Running(job, now)
+            lane = self._lane_of.get(job.spec.task, self.lanes[0])  # a source that cannot filter sends any task
+            lane.used += 1
+            self.running[job.id] = Running(job, now, lane)
             if job.spec.timeout_us is not None:
                 heapq.heappush(self._deadlines, (now + job.spec.timeout_us, job.id, job.fence))
         effects.append(Run(claimed, event.sent_at))
@@ -350,7 +391,7 @@ class Engine:
         quiet = not self.running and not self.outbox and self.sent is None
         draining = self._grace_until is not None
         late = draining and self._drained and now >= (self._grace_until or 0) + LATE_STOP_US
-        idle = self._alone and not (self._hungry or self._later or self.left)
+        idle = self._alone and not (self._later or self.left or any(lane.hungry for lane in self.lanes))
         if late or (quiet and (draining or idle)):
             self.stopped = True
             effects.append(Stop())

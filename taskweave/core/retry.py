@@ -50,7 +50,8 @@ def kind(error: type[BaseException]) -> str:
 
     Bounded, and of characters that every store and encoder takes.
     """
-    name = f"{error.__module__}.{error.__qualname__}"[:KIND_CHARS_MAX]
+    module = "__main__" if error.__module__ == "__taskweave_main__" else error.__module__  # as child processes load it
+    name = f"{module}.{error.__qualname__}"[:KIND_CHARS_MAX]
     return name if name.isprintable() else ascii(name)
 
 

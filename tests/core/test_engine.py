@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from taskweave.core.effects import Abandon, Announce, CancelRun, CheckIdle, Effect, Run, SendExchange, Stop, Why
-from taskweave.core.engine import LATE_STOP_US, Engine, Settings
+from taskweave.core.engine import LATE_STOP_US, Engine, Lane, Settings
 from taskweave.core.events import (
     CancelsRequested,
     Ended,
@@ -373,6 +373,29 @@ def test_queues_come_first_as_often_as_their_weights_say() -> None:
         bench.answer()
         bench.tell(Woken())
     assert firsts.count("a") == 6
+
+
+def test_a_narrow_lane_is_claimed_for_apart_and_never_beyond_its_slots() -> None:
+    numbers = count(1)
+    engine = Engine(Settings("me", slots=10), {"t": None, "p": None}, lambda: f"c{next(numbers)}", (Lane(("p",), 2),))
+    wants: list[tuple[tuple[str, ...], int]] = []
+    given = 0
+    engine.handle(Ticked(), 0)
+    for _ in range(12):
+        request = engine.sent
+        if request is None:
+            break
+        wants.append((request.tasks, request.want))
+        jobs = tuple(claimed(f"j{given + i}", task=request.tasks[0]) for i in range(request.want))
+        given += len(jobs)
+        engine.handle(ExchangeAnswered(request.claim_id, 0, Exchanged(0, (), jobs)), 0)
+    assert wants[:2] == [(("t",), 5), (("p",), 1)], "hungry lanes take turns"
+    assert sum(want for tasks, want in wants if tasks == ("p",)) <= 2
+    assert engine.used == 10
+    running = next(run for run in engine.running.values() if run.job.spec.task == "p")
+    engine.handle(Ended((RunEnded(running.job.id, 1, Ending.RETURNED, b"1"),)), 0)
+    assert engine.sent is not None
+    assert (engine.sent.tasks, engine.sent.want) == (("p",), 1), "the lane that has a slot is claimed for"
 
 
 def test_progress_rides_on_an_exchange_at_most_once_a_second() -> None:

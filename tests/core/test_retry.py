@@ -307,3 +307,9 @@ def test_a_bad_policy_is_refused_by_the_name_of_the_field(field: str, arguments:
         Retry(**arguments)  # type: ignore[arg-type]
     assert caught.value.field == field
     assert str(caught.value).startswith(f"[TW1201] {field} is ")
+
+
+def test_errors_of_a_main_program_have_one_name_in_every_process() -> None:
+    here = type("Mine", (Exception,), {"__module__": "__main__"})
+    in_a_child = type("Mine", (Exception,), {"__module__": "__taskweave_main__"})
+    assert kind(here) == kind(in_a_child) == "__main__.Mine"

@@ -497,6 +497,24 @@ async def test_progress_children_and_facts(bench: Bench) -> None:
     assert job.life.end.result == b"\"parent default 1/1 1 {'color': 'red'}\""
 
 
+async def test_a_ctx_may_stand_anywhere_among_the_parameters(bench: Bench) -> None:
+    async def first(ctx: Ctx, a: int, b: int = 2) -> str:
+        return f"{ctx.task} {a} {b}"
+
+    async def middle(a: int, ctx: Ctx, b: int) -> str:
+        return f"{ctx.task} {a} {b}"
+
+    async def last(a: int, *, ctx: Ctx) -> str:
+        return f"{ctx.task} {a}"
+
+    first_id = await bench.enqueue(bench.add(first), 1)
+    middle_id = await bench.enqueue(bench.add(middle), 1, 3)
+    last_id = await bench.enqueue(bench.add(last), 1)
+    await bench.run_all()
+    ends = [(await bench.job(id)).life.end for id in (first_id, middle_id, last_id)]
+    assert [end.result for end in ends if end] == [b'"first 1 2"', b'"middle 1 3"', b'"last 1"']
+
+
 async def test_children_of_a_failed_attempt_never_come_to_be(bench: Bench) -> None:
     class Leaf:
         def spec(self) -> Any:
