@@ -53,17 +53,20 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _rich_table(columns: Sequence[str], names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column, name in zip(columns, names, strict=True):
-        number = column.startswith("#")
-        table.add_column(Text(name), justify="right" if number else "left", no_wrap=number or name == "id")
+        table.add_column(Text(name), justify="right" if column.startswith("#") else "left", no_wrap=True)
     for line in cells:
         table.add_row(*(Text(cell) for cell in line))
-    Console().print(table)
+    console = Console()
+    natural = sum(3 + max(cell_len(line[place]) for line in (names, *cells)) for place in range(len(names)))
+    console.width = max(console.width, natural)  # the terminal wraps long lines; nothing is cut off
+    console.print(table)
 
 
 def instant(at: Micros | None) -> str | None:

@@ -110,6 +110,18 @@ def test_a_job_shows_everything_that_is_known_of_it(invoke: Invoke, loaded: Any)
     assert "tag n" in shown
 
 
+def test_why_says_in_words_what_a_job_waits_for(invoke: Invoke, loaded: Any) -> None:
+    ids = work(loaded)
+    assert "It is scheduled: it may start in 59 min" in invoke("job", "why", ids[5], "--app", "jobsapp").stdout
+    failed = json.loads(invoke("job", "why", ids[3], "--json", "--app", "jobsapp").stdout)
+    assert failed["state"] == "failed"
+    assert "dead letter" in failed["why"][0]
+    assert failed["why"][-1] == f"To run it again: taskweave job retry {ids[3]}"
+    text = invoke("job", "why", ids[3], "--app", "jobsapp").stdout
+    assert "\x1b" not in text
+    assert invoke("job", "why", "nobody", "--app", "jobsapp").exit_code == 1
+
+
 @pytest.mark.proves(1)
 def test_cancel_retry_and_delete_do_what_they_say(invoke: Invoke, loaded: Any) -> None:
     ids = work(loaded)
