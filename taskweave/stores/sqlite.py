@@ -33,7 +33,7 @@ from taskweave.stores._sqlite.checkpoint import checkpoint_if_large
 from taskweave.stores._sqlite.connection import HOP, Settings, StoreConnection, Synchronous, connect
 from taskweave.stores._sqlite.errors import translated
 from taskweave.stores._sqlite.inspect import facts, problems
-from taskweave.stores._sqlite.schema import bring_up
+from taskweave.stores._sqlite.schema import bring_up, only_read
 from taskweave.stores._sqlite.schema import schema_sql as schema_sql
 from taskweave.stores._sqlite.verbs import READS, apply
 from taskweave.stores._sqlite.watch import Watch
@@ -228,9 +228,9 @@ class _Opened:
     async def open(self) -> None:
         with anyio.CancelScope(shield=True):
             if self.settings.read_only:
-                self._reader = await self.bridge.run(_connected, self.settings)
+                self._reader = await self.bridge.run(_connected, self.settings, bring_up)
             else:
-                self._writer = await self.bridge.run(_connected, self.settings)
+                self._writer = await self.bridge.run(_connected, self.settings, bring_up)
 
     async def close(self) -> None:
         if self._watch is not None:
@@ -258,7 +258,7 @@ class _Opened:
             reader = self._reader
             if reader is None:
                 with anyio.CancelScope(shield=True):
-                    reader = await self.bridge.run(_connected, self.settings)
+                    reader = await self.bridge.run(_connected, self.settings, only_read)
                 self._reader = reader
             assert reader is not None
             return reader
@@ -286,8 +286,8 @@ class _Opened:
             listener.wake()
 
 
-async def _connected(settings: Settings) -> aiosqlite.Connection:
-    """A connection in a thread of its own, brought up to this schema. Raises StoreError.
+async def _connected(settings: Settings, prepare: Callable[[StoreConnection], None]) -> aiosqlite.Connection:
+    """A connection in a thread of its own, prepared there. Raises StoreError.
 
     The driver loses its thread when a connector raises, so this one does not: it hands the error over.
     """
@@ -300,7 +300,7 @@ async def _connected(settings: Settings) -> aiosqlite.Connection:
             with translated(settings.url):
                 connection = connect(settings)
                 try:
-                    bring_up(connection)
+                    prepare(connection)
                 except BaseException:
                     connection.close()
                     raise

@@ -44,12 +44,12 @@ def enqueue(turn: Turn, op: Enqueue) -> tuple[Enqueued, ...]:
         turn.run(_SAVEPOINT)
         try:
             add(turn, op.specs)
-        except sqlite3.IntegrityError:  # an id is there already
+        except sqlite3.IntegrityError:  # an id is there already; other errors end the whole transaction
             turn.run(_ROLLBACK)
-        else:
-            return tuple([Enqueued(spec.id) for spec in op.specs])
-        finally:
             turn.run(_RELEASE)
+        else:
+            turn.run(_RELEASE)
+            return tuple([Enqueued(spec.id) for spec in op.specs])
     return _planned(turn, op.specs)
 
 

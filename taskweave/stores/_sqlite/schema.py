@@ -45,6 +45,11 @@ def bring_up(connection: StoreConnection) -> None:
     patiently(lambda: _write_once(connection, settings))
 
 
+def only_read(connection: StoreConnection) -> None:
+    """Prepare a second connection to a file that was brought up already: it never waits for the write lock."""
+    connection.execute("PRAGMA query_only=ON")
+
+
 def _checked(connection: StoreConnection, settings: Settings) -> int:
     version = version_of(connection)
     if version is None:
@@ -57,7 +62,7 @@ def _checked(connection: StoreConnection, settings: Settings) -> int:
 
 
 def _write_once(connection: StoreConnection, settings: Settings) -> None:
-    """Migrate and take over settings under the write lock; this also proves that the file can be written."""
+    """Migrate and take over settings under the write lock, having seen that the file can be written."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _checked(connection, settings)  # another process may have migrated meanwhile
@@ -68,6 +73,7 @@ def _write_once(connection: StoreConnection, settings: Settings) -> None:
                 connection.execute(f"PRAGMA user_version={number}")
         if version == 0:
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(statement("prove_writable"))  # BEGIN alone is content with a file that cannot be written
         if settings.aging_us is not None:
             wanted = settings.aging_us or None
             (before,) = connection.execute("SELECT aging_us FROM meta").fetchone()
