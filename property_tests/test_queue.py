@@ -272,6 +272,8 @@ class QueueWalk(RuleBasedStateMachine):
     )
     def operates(self, backs: list[int], act: str, priority: int | None, delay: int | None) -> None:
         ids = tuple(f"j{max(0, self.ids - back)}" for back in backs)
+        if act == "c":
+            ids = (*ids, *(lease.id for lease in self.running()))[-3:]
         if act == "u":
             self.updates(ids[0], priority, delay)
             return

@@ -175,6 +175,10 @@ def claimed(
     taken = [new[each.id] for each in answer.claimed]
     holds = [job.life.hold for job in taken if job.life.hold is not None]
     assert len(holds) == len(taken), "handed out what does not run"
+    known = {job.id for job in taken}
+    for id, job in new.items():
+        fresh = job.life.hold is not None and (id not in old or old[id].life.fence != job.life.fence)
+        assert not fresh or id in known, f"{id} was started and given to nobody"
     assert all(hold.claim_id == op.claim_id for hold in holds)
     repeated = [
         job for job in taken if job.id in old and (hold := old[job.id].life.hold) and hold.claim_id == op.claim_id
