@@ -13,7 +13,14 @@ from itertools import count
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from taskweave.core.effects import Abandon, Announce, CancelRun, Run, SendExchange, Stop, Why
 from taskweave.core.engine import Engine, Settings
@@ -68,9 +75,6 @@ class Worker:
         self.request: Exchange | None = None
         self.done = False
         self.unheard: set[tuple[str, int]] = set()  # runs that ended with a right to say so
-
-
-
 
 
 class Cluster(RuleBasedStateMachine):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import anyio
 import anyio.to_thread
@@ -149,9 +149,9 @@ def checked_slots(concurrency: int) -> int:
 
 def queue_weights(queues: Iterable[str] | Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     """The queues with their weights, checked. Raises InvalidName, InvalidValue."""
-    if isinstance(queues, str):
-        queues = (queues,)
-    weights = dict(cast("Mapping[str, int]", queues)) if isinstance(queues, Mapping) else dict.fromkeys(queues, 1)
+    names: Iterable[str] = (queues,) if isinstance(queues, str) else queues
+    weighted: Any = queues if isinstance(queues, Mapping) else dict.fromkeys(names, 1)
+    weights: dict[str, int] = dict(weighted)
     if not weights:
         raise InvalidValue("queues", queues, "at least one queue")
     for queue, weight in weights.items():

@@ -20,7 +20,7 @@ import logging
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard
 
 import anyio
 import anyio.lowlevel
@@ -214,8 +214,8 @@ class Runner:
             context = contextvars.copy_context()
             context.run(current.set, self._fields(job))
             value = context.run(self._call, work, job, args, kwargs)
-            if type(value) is types.CoroutineType or isinstance(value, Coroutine):
-                return await _stepped(self, job, context, cast("Coroutine[Any, Any, Any]", value))
+            if _is_coroutine(value):
+                return await _stepped(self, job, context, value)
             return value
         self._suspended()
         token = current.set(self._fields(job))
@@ -267,6 +267,10 @@ class Runner:
 
     def _raised(self, job: Claimed, error: BaseException) -> RunEnded:
         return raised(error).of(job.spec.id, job.fence, self._env.random())
+
+
+def _is_coroutine(value: Any) -> TypeGuard[Coroutine[Any, Any, Any]]:
+    return type(value) is types.CoroutineType or isinstance(value, Coroutine)
 
 
 @types.coroutine
