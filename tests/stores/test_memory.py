@@ -9,8 +9,10 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from anyio.lowlevel import checkpoint
 from attrs import define
 
+from taskweave._bridge import poster
 from taskweave.abc import Listens, TaskStore
 from taskweave.core.ids import SECOND
 from taskweave.core.job import Spec, State, Verb
@@ -57,11 +59,20 @@ def claim(claim_id: str, *settle: Settlement, want: int = 9) -> Exchange:
 
 async def heard(listener: Listener) -> bool:
     """Whether a wake-up is there, once everything posted to the loop so far has arrived."""
-    for _ in range(3):
-        await anyio.lowlevel.checkpoint()
-    with anyio.move_on_after(0) as scope:
+    woken, arrived = anyio.Event(), anyio.Event()
+
+    async def waits() -> None:
         await listener.wait()
-    return not scope.cancelled_caught
+        woken.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(waits)
+        poster()(arrived.set)
+        await arrived.wait()
+        for _ in range(5):
+            await checkpoint()
+        group.cancel_scope.cancel()
+    return woken.is_set()
 
 
 async def test_it_is_a_store_that_listens() -> None:
