@@ -16,7 +16,7 @@ from typing import Final
 from taskweave.exceptions import StoreError
 from taskweave.stores._sqlite.connection import Settings, connect
 
-PERIOD_S: Final = 0.010
+PERIOD_S: Final = 0.008
 RETRY_S: Final = 1.0  # after an error
 log = logging.getLogger("taskweave.stores.sqlite")
 
