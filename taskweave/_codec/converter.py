@@ -31,8 +31,8 @@ import cattrs
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 from cattrs.gen import make_dict_unstructure_fn
 
-from taskweave._codec.kinds import CONTAINERS, UNIONS, container_of
-from taskweave._codec.plain import Mismatch, check_any, named, plain_check, shown
+from taskweave._codec.kinds import UNIONS, container_of
+from taskweave._codec.plain import Mismatch, bare, check_any, named, plain_check, shown
 from taskweave._codec.wire import is_dict, is_list
 
 Dump: TypeAlias = Callable[[Any], Any]
@@ -331,18 +331,45 @@ def _class_dump(converter: cattrs.Converter, annotation: Any) -> Dump:
     def dump(value: Any) -> Any:
         if type(value) is not kind:  # a child would come back as its parent
             raise Mismatch(f"expected {kind.__name__}, got {shown(value)}")
-        return inner(value)
+        try:
+            return inner(value)
+        except Exception as error:  # users' properties raise what they like; the first field that fails is named
+            raise _located(converter, kind, value) or explained(error) from error
 
     return dump
 
 
+def _located(converter: cattrs.Converter, kind: Any, value: Any) -> Mismatch | None:
+    for name, hint in typing.get_type_hints(kind, include_extras=True).items():
+        try:
+            with _step(f".{name}"):
+                converter.get_unstructure_hook(hint)(getattr(value, name))
+        except Mismatch as error:
+            return error
+    return None
+
+
 def _dumper(converter: cattrs.Converter, annotation: Any) -> Dump:
-    return converter.get_unstructure_hook(annotation)
+    """Looked up at the first use: a class may contain itself."""
+    found: list[Dump] = []
+
+    def dump(value: Any) -> Any:
+        if not found:
+            found.append(converter.get_unstructure_hook(annotation))
+        return found[0](value)
+
+    return dump
 
 
 def _loader(converter: cattrs.Converter, annotation: Any) -> Callable[[Any], Any]:
-    hook = converter.get_structure_hook(annotation)
-    return lambda value: hook(value, annotation)
+    found: list[Load] = []
+
+    def load(value: Any) -> Any:
+        if not found:
+            found.append(converter.get_structure_hook(annotation))
+        return found[0](value, annotation)
+
+    return load
 
 
 def _is_enum(annotation: Any) -> bool:
@@ -353,44 +380,43 @@ def _is_path(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, PurePath)
 
 
-def _register(converter: cattrs.Converter, fits: Callable[[Any], bool], hooks: Callable[[Any], Hooks]) -> None:
-    def dump(annotation: Any) -> Dump:
-        return hooks(annotation)[0]
+class _Strict(cattrs.Converter):
+    """cattrs with these hooks before its own: its dispatch would take an IntEnum for an int."""
 
-    def load(annotation: Any) -> Load:
-        return hooks(annotation)[1]
+    def __init__(self) -> None:
+        super().__init__(forbid_extra_keys=True, detailed_validation=True)
+        for kind, (dump, load) in _SCALARS.items():
+            _register_scalar(self, kind, dump, load)
 
-    converter.register_unstructure_hook_factory(fits, dump)
-    converter.register_structure_hook_factory(fits, load)
+        def class_dump(annotation: Any) -> Dump:
+            return _class_dump(self, annotation)
+
+        self.register_unstructure_hook_factory(_is_class, class_dump)
+
+    def get_unstructure_hook(self, type: Any, cache_result: bool = True) -> Dump:
+        strict = self._strict_hooks(type)
+        return super().get_unstructure_hook(type, cache_result) if strict is None else strict[0]
+
+    def get_structure_hook(self, type: Any, cache_result: bool = True) -> Load:
+        strict = self._strict_hooks(type)
+        return super().get_structure_hook(type, cache_result) if strict is None else strict[1]
+
+    def _strict_hooks(self, annotation: Any) -> Hooks | None:
+        annotation = bare(annotation)
+        if plain_check(annotation) is not None:
+            return _plain_hooks(annotation)
+        if _is_enum(annotation):
+            return _enum_hooks(annotation)
+        if _is_path(annotation):
+            return _path_hooks(annotation)
+        if container_of(annotation)[0] is not None:
+            return _container_hooks(self, annotation)
+        if typing.get_origin(annotation) in UNIONS:
+            return _union_hooks(self, annotation)
+        return None
 
 
-def _make() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
-    for kind, (dump, load) in _SCALARS.items():
-        _register_scalar(converter, kind, dump, load)
-    for kind in (str, int, float, bool, NoneType):
-        plain_dump, plain_load = _plain_hooks(kind)
-        converter.register_unstructure_hook(kind, plain_dump)
-        converter.register_structure_hook(kind, plain_load)
-
-    def class_dump(annotation: Any) -> Dump:
-        return _class_dump(converter, annotation)
-
-    converter.register_unstructure_hook_factory(_is_class, class_dump)
-    # the last one that fits is asked first
-    rules: list[tuple[Callable[[Any], bool], Callable[[Any], Hooks]]] = [
-        (lambda each: typing.get_origin(each) in UNIONS, lambda each: _union_hooks(converter, each)),
-        (lambda each: container_of(each)[0] in CONTAINERS, lambda each: _container_hooks(converter, each)),
-        (_is_path, _path_hooks),
-        (_is_enum, _enum_hooks),
-        (lambda each: plain_check(each) is not None, _plain_hooks),
-    ]
-    for fits, hooks in rules:
-        _register(converter, fits, hooks)
-    return converter
-
-
-CONVERTER: Final = _make()
+CONVERTER: Final = _Strict()
 
 
 def hooks_of(annotation: Any) -> tuple[Dump, Callable[[Any], Any]]:

@@ -20,7 +20,6 @@ UNIONS: Final = (typing.Union, types.UnionType)
 SCALARS: Final = (dt.datetime, dt.date, dt.time, dt.timedelta, UUID, Decimal, bytes, PurePath, Enum)
 
 # annotation -> (what it is loaded as, what it accepts)
-CONTAINERS: Final = (list, tuple, set, frozenset, dict)
 _ABSTRACT: Final[dict[Any, tuple[type, tuple[type, ...]]]] = {
     list: (list, (list,)),
     Sequence: (list, (list, tuple)),
@@ -75,7 +74,7 @@ def _is_type(origin: object) -> TypeGuard[type[Any]]:
 
 
 def _keyed(kind: type) -> bool:
-    return typing.is_typeddict(kind) or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
+    return typing.is_typeddict(kind) or (hasattr(kind, "_fields") and issubclass(kind, tuple))
 
 
 def _fields_unstorable(kind: type[Any], within: tuple[Any, ...]) -> str | None:
