@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Final, TypeGuard, cast
 
 import anyio
 import anyio.to_thread
@@ -149,9 +149,9 @@ def checked_slots(concurrency: int) -> int:
 
 def queue_weights(queues: Iterable[str] | Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     """The queues with their weights, checked. Raises InvalidName, InvalidValue."""
-    names: Iterable[str] = (queues,) if isinstance(queues, str) else queues
-    weighted: Any = queues if isinstance(queues, Mapping) else dict.fromkeys(names, 1)
-    weights: dict[str, int] = dict(weighted)
+    if isinstance(queues, str):
+        queues = (queues,)
+    weights = dict(queues) if _are_weighted(queues) else dict.fromkeys(queues, 1)
     if not weights:
         raise InvalidValue("queues", queues, "at least one queue")
     for queue, weight in weights.items():
@@ -159,3 +159,7 @@ def queue_weights(queues: Iterable[str] | Mapping[str, int]) -> tuple[tuple[str,
         if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= 1_000:
             raise InvalidValue(f"queues[{queue!r}]", weight, "a weight from 1 to 1000")
     return tuple(weights.items())
+
+
+def _are_weighted(queues: Iterable[str] | Mapping[str, int]) -> TypeGuard[Mapping[str, int]]:
+    return isinstance(queues, Mapping)
