@@ -18,6 +18,7 @@ from package_source import ROOT, sources
 from test_layers import LAYERS, layer_of
 
 import taskweave
+from taskweave import SQLiteTaskStore
 from taskweave.cli import COMMANDS, root
 from taskweave.core import bounds as core_bounds
 from taskweave.core.effects import Why
@@ -198,6 +199,7 @@ def test_what_the_page_shows_is_what_the_code_says(name: str) -> None:
         ("## Of a task", [*inspect.get_annotations(TaskOptions)]),
         ("## Of one call", [*inspect.get_annotations(CallOptions)]),
         ("## Of a worker", [each.name for each in fields(WorkerSettings)]),
+        ("## Of a store", [*inspect.signature(SQLiteTaskStore).parameters][1:]),
     ],
 )
 def test_the_reference_names_every_setting(heading: str, names: list[str]) -> None:

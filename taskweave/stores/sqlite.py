@@ -154,7 +154,8 @@ class SQLiteTaskStore:
     def another(self) -> SQLiteTaskStore:
         """A store on the same file, for another thread or event loop; its listeners and this one's know each other."""
         store = SQLiteTaskStore(self._settings.path)
-        store._settings = evolve(self._settings, aging_us=None)
+        # An open store has told the file of its aging; telling it again could undo what an operator said since.
+        store._settings = self._settings if self._opened is None else evolve(self._settings, aging_us=None)
         store._shared = self._shared
         return store
 
