@@ -20,7 +20,7 @@ from package_source import ROOT, imports, sources, tree
 FILE_LINES_AIM, FILE_LINES_MAX = 200, 600
 FUNCTION_LINES_AIM, FUNCTION_LINES_MAX = 40, 70
 MEDIAN_LINES_MAX = 8
-RATCHET = {"files over the aim": 28, "functions over the aim": 2}  # lower them when they fall, never raise them
+RATCHET = {"files over the aim": 24, "functions over the aim": 2}  # lower them when they fall, never raise them
 
 NAMES_REFUSED = re.compile(r"(^|_)(managers?|helpers?|utils?|utilities|common|misc|stuff)(_|$)", re.IGNORECASE)
 WORDS_REFUSED = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError|placeholder|coming soon)\b", re.IGNORECASE)
@@ -75,15 +75,16 @@ def test_no_function_is_too_long() -> None:
 
 
 @pytest.mark.proves(130)
-def test_the_sizes_stay_under_their_ratchet() -> None:
+def test_the_sizes_stay_under_their_ratchet(capsys: pytest.CaptureFixture[str]) -> None:
     files = {path: text.count("\n") for path, text in sources().items() if text.count("\n") > FILE_LINES_AIM}
     long = [each for each in all_functions() if each.lines > FUNCTION_LINES_AIM]
     median = statistics.median(each.lines for each in all_functions() if each.lines)
     now = {"files over the aim": len(files), "functions over the aim": len(long)}
-    print(f"\n{len(sources())} files, {len(all_functions())} functions, median {median:g} lines; {now}")
-    for what, limit in RATCHET.items():
-        if now[what] < limit:
-            print(f"the ratchet can be lowered: {what} {limit} -> {now[what]}")
+    with capsys.disabled():
+        print(f"\n{len(sources())} files, {len(all_functions())} functions, median {median:g} lines; {now}")
+        for what, limit in RATCHET.items():
+            if now[what] < limit:
+                print(f"the ratchet can be lowered: {what} {limit} -> {now[what]}")
     assert median < MEDIAN_LINES_MAX
     assert {what: number for what, number in now.items() if number > RATCHET[what]} == {}, (files, long)
 
