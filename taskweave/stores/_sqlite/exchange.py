@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from taskweave.core import life as lives
 from taskweave.core.ids import Micros
-from taskweave.core.job import Hold, Life, Spec, State
+from taskweave.core.job import Spec
 from taskweave.core.queue.exchange import PROMOTED_MAX, SKIPPED_MAX
 from taskweave.core.verbs import CancelRequested, Claimed, Exchange, Exchanged, Lease, Renew, Renewed
 from taskweave.stores._sqlite.documents import life_document, spec_rest
@@ -40,7 +40,6 @@ _READY_LANE: Final = statement("ready_lane")
 # Python caches one prepared statement for each text, and prepares anew while that one is being stepped.
 _READY: Final = tuple(statement("ready") + " -- cursor " + str(place) for place in range(16))
 _READY_TASKS: Final = statement("ready_tasks")
-_FREE_KEY: Final = statement("job_free_key")
 _ASIDE: Final = statement("job_set_aside")
 _ASIDE_OVER: Final = statement("aside_over")
 _TAKE_BACK: Final = statement("job_take_back")
@@ -194,21 +193,11 @@ class _Claim:
         return [self._handed_out(record) for record in self.taken]
 
     def _handed_out(self, record: Record) -> Claimed:
-        _, _, _, _, id, queue, task, payload, rest, life_rest, attempt, fence, run_at, due_at, _, key, _ = record
+        _, _, _, _, id, queue, task, payload, rest, life_rest, attempt, fence, run_at, due_at, _ = record
         now = self.turn.now
         spec = Spec(id, task, queue, payload, *spec_rest(rest))
-        if key is not None:
-            self._keep_or_free(spec, record)
         lost: int = 0 if life_rest is None else life_document(life_rest).get("lost", 0)
         return Claimed(spec, attempt + 1, fence + 1, lost, max(0, now - due_at), max(0, now - run_at))
-
-    def _keep_or_free(self, spec: Spec, record: Record) -> None:
-        """A key that the start frees, or whose window has lapsed, is let go."""
-        op, turn = self.op, self.turn
-        hold = Hold(op.member, op.claim_id, turn.now + op.lease_us, turn.now)
-        life = Life(State.RUNNING, record[12], record[10] + 1, record[11] + 1, hold=hold)
-        if not lives.holds_key(Row(spec, record[_SEQ], record[16], record[13], record[14], life), turn.now):
-            turn.run(_FREE_KEY, (record[15],))
 
 
 def handed_out(row: Row) -> Claimed:

@@ -29,7 +29,7 @@ CREATE TABLE pause (queue TEXT NOT NULL PRIMARY KEY) STRICT, WITHOUT ROWID;
 -- state: 0 scheduled, 1 ready, 2 running, 3 succeeded, 4 failed, 5 cancelled, 6 expired, 7 lost.
 -- aside: 1 for a ready job that a claim met expired, so that claims step over it once.
 -- spec_rest and life_rest are JSON objects of what differs from the defaults, NULL for a plain job.
--- unique_key is set only while this row holds the key. chore: 0 drop the result, 1 prune the row, at chore_at.
+-- unique_key is the key that this row was last to take; whether it still holds it, core.life says. chore: 0 drop the result, 1 prune the row, at chore_at.
 -- The order of the columns is that of their use: SQLite decodes a row from its beginning.
 CREATE TABLE job (
     seq INTEGER PRIMARY KEY,
