@@ -50,8 +50,8 @@ def test_mutated_documents_give_a_value_or_a_decode_error(value: object, data: s
             document[data.draw(st.integers(0, len(document) - 1))] = data.draw(st.integers(0, 255))
     try:
         wire.read(bytes(document), "payload")
-    except DecodeError as error:
-        assert error.field == "payload"
+    except DecodeError:
+        return
 
 
 @given(st.binary(max_size=200))
