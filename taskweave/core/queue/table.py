@@ -21,7 +21,7 @@ from __future__ import annotations
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX
 from taskweave.core.ids import JobId, Micros
 from taskweave.core.job import TERMINAL, Job, Life, Spec, State
-from taskweave.core.life import drop_at, fragile, holds_key, prune_at
+from taskweave.core.life import fragile, holds_key, prune_at
 from taskweave.core.queue.order import Entry, Order
 
 Lanes = dict[str, dict[int, Order]]  # by task, by priority
@@ -141,10 +141,13 @@ class Table:
 
     def step(self, row: Row, life: Life, now: Micros) -> None:
         """The row takes one step of its life; a unique key whose scope it leaves is free at once."""
-        self._leave(row)
-        counts = self.lines[row.spec.queue].counts
         before, after = row.life.state, life.state
+        if before is after is State.RUNNING:
+            self._hold_on(row, life)
+            return
+        self._leave(row)
         if before is not after:
+            counts = self.lines[row.spec.queue].counts
             counts[after] = counts.get(after, 0) + 1
             counts[before] -= 1
             if not counts[before]:
@@ -197,6 +200,18 @@ class Table:
         if row.expires_at is not None:
             row.expiry = self.expiries.push(row.expires_at, row.seq)
 
+    def _hold_on(self, row: Row, life: Life) -> None:
+        """It runs on, with another lease, progress or request to stop; it keeps its turn under its claim."""
+        was, hold = row.life.hold, life.hold
+        assert was is not None
+        assert hold is not None
+        row.life = life
+        if hold.lease_until != was.lease_until:
+            row.place = self.leases.push(hold.lease_until, row.seq)
+            self.leases.forget()
+        if hold.cancel is not None and was.cancel is None:
+            self.cancels.setdefault(hold.member, {})[row.spec.id] = row
+
     def _enter_running(self, row: Row) -> None:
         hold = row.life.hold
         assert hold is not None
@@ -206,15 +221,15 @@ class Table:
             self.cancels.setdefault(hold.member, {})[row.spec.id] = row
 
     def _enter_finished(self, row: Row) -> None:
-        end = row.life.end
+        life, seq = row.life, row.seq
+        end = life.end
         assert end is not None
-        row.place = self.finished[row.life.state].push(end.finished_at, row.seq)
-        at = drop_at(row)
-        if at is not None:
-            row.result = self.results.push(at, row.seq)
+        row.place = self.finished[life.state].push(end.finished_at, seq)
+        if end.result is not None:
+            row.result = self.results.push(end.finished_at + row.spec.result_ttl_us, seq)
         at = prune_at(row)
         assert at is not None
-        row.prune = self.prunes.push(at, row.seq)
+        row.prune = self.prunes.push(at, seq)
 
     def _leave(self, row: Row) -> None:
         """Out of every index that its state put it in. A place taken off by the caller's pop is None already."""
