@@ -88,6 +88,9 @@ class Commands(click.Group):
             if shown is None:
                 raise
             raise shown from error
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -30,7 +30,7 @@ from taskweave.cli.reach import json_option
 from taskweave.connect import connect
 from taskweave.core.job import State
 from taskweave.core.verbs import Count, DeleteJobs, Enqueue, Load
-from taskweave.exceptions import NotOpen
+from taskweave.exceptions import NotOpen, StoreFull
 
 DEFAULT_STORE: Final = "sqlite:///taskweave-demo.db"
 BATCH: Final = 1_000
@@ -124,7 +124,7 @@ class Demo:
         return finished
 
     async def _run(self, store: TaskStore, stages: tuple[Stage, ...], progress: DemoProgress) -> bool:
-        """Run what is left; False when a signal came first."""
+        """Run what is left; False when a signal came first. Raises StoreFull."""
         executor = TaskExecutor(
             store,
             [stage.task.work for stage in stages],
@@ -139,6 +139,8 @@ class Demo:
             group.start_soon(self._stop_when_done, store, executor, progress)
             await executor.run(signals=True)
             group.cancel_scope.cancel()
+        if progress.full:
+            raise StoreFull(store.url, "there was no room for what the jobs returned; what was done before is kept")
         return progress.finished or not await unfinished(store)
 
     async def _stop_when_done(self, store: TaskStore, executor: TaskExecutor, progress: DemoProgress) -> None:
@@ -146,10 +148,10 @@ class Demo:
         while True:
             with anyio.move_on_after(LOOK_SECONDS):
                 await progress.completed.wait()
-            if progress.finished or not await unfinished(store):
+            if progress.full or progress.finished or not await unfinished(store):
                 break
         with suppress(NotOpen):  # a signal may have ended it meanwhile
-            executor.stop()
+            executor.stop(0 if progress.full else None)
 
     def _say(self, text: str) -> None:
         if not self.as_json:

@@ -14,6 +14,7 @@ import click
 from taskweave.core.events import RunEnded
 from taskweave.core.ids import JobId, Micros
 from taskweave.core.verbs import Claimed, Settlement
+from taskweave.exceptions import StoreFull
 from taskweave.observe.attempts import AttemptBook
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class DemoProgress:
 
     def __init__(self, stages: Mapping[JobId, str], finished: Collection[JobId]) -> None:
         self.done = 0
+        self.full = False
         self.completed = anyio.Event()
         self._stages, self._earlier = stages, len(finished)
         self._totals = Counter(stages.values())
@@ -85,7 +87,10 @@ class DemoProgress:
             self.completed.set()
 
     def store_called(self, verb: str, took_us: Micros, problem: str | None) -> None:
-        """A call to the store is not progress."""
+        """A worker waits for room on a full disk; a demo that nobody looks after ends instead."""
+        if problem == StoreFull.code:
+            self.full = True
+            self.completed.set()
 
     def slots(self, used: int, total: int) -> None:
         """Slots are not progress."""

@@ -49,8 +49,7 @@ class LogObserver:
                 )
 
     def store_called(self, verb: str, took_us: Micros, problem: str | None) -> None:
-        if problem is not None:
-            logger.warning("the store did not answer %s after %.3f s: %s", verb, took_us / SECOND, problem)
+        """A store that does not answer is logged by who asks it, with what it does about that."""
 
     def slots(self, used: int, total: int) -> None:
         """Slots are a gauge, not an event."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
-from command_line import Running
+from command_line import SECONDS, Running, environment
 
 Start = Callable[..., Running]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -96,6 +99,55 @@ def test_its_end_is_a_table_with_the_way_to_the_jobs(command: Command, tree: Pat
     ):
         assert text in result.stdout
     assert "\x1b" not in result.stdout
+
+
+def test_a_terminal_sees_a_bar_for_each_stage(folder: Path, tree: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "taskweave", "demo", str(tree)],
+        cwd=folder,
+        env={**environment(), "TERM": "xterm"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        close_fds=True,
+    )
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # how Linux says that the other side of a terminal is closed
+            break
+        if not part:
+            break
+        seen += part
+    os.close(ours)
+    assert process.wait(SECONDS) == 0, seen
+    text = seen.decode()
+    for stage in ("hash", "compress", "parse"):
+        assert stage in text
+    assert f"{FILES}/{FILES}" in text
+    assert "Slowest files under" in text
+
+
+def test_a_full_disk_ends_it_with_one_clear_line(folder: Path, tree: Path, command: Command) -> None:
+    small = folder / "small"
+    small.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(small)], capture_output=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip("no right to mount a small disk here")
+    try:
+        result = command("demo", tree, "--store", f"sqlite:///{small}/demo.db")
+        assert result.returncode == 1
+        assert result.stderr.splitlines()[-1].startswith("error: [TW1402]")
+        assert "Traceback" not in result.stderr
+        checked = command("doctor", "--store", f"sqlite:///{small}/demo.db")
+        assert "problem  disk" in checked.stdout
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_a_limit_a_change_and_a_fresh_start(command: Command, tree: Path) -> None:

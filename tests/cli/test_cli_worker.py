@@ -141,6 +141,7 @@ def test_every_line_of_a_json_log_is_an_object_with_the_fields_of_its_job(
         by_job.setdefault(line.get("job_id", ""), []).append(line)
     own = next(line for line in by_job[hello] if line["logger"] == "users.own")
     assert (own["task"], own["queue"], own["attempt"]) == ("jobsapp.hello", "default", 1)
+    assert {line["worker"] for line in by_job[hello]} == {own["worker"]}
     assert own["worker"]
     assert "trace_id" in own
     assert [line["message"].split()[0] for line in by_job[hello]] == ["saying", "succeeded"]

@@ -74,6 +74,14 @@ def test_a_run_that_was_settled_before_it_ended_leaves_nothing_behind() -> None:
     assert not book._ended
 
 
+def test_an_older_attempt_of_the_same_job_is_not_taken_for_the_one_that_runs() -> None:
+    book = AttemptBook()
+    book.started([claimed("a", attempt=1)])
+    book.started([claimed("a", attempt=3)])  # its lease was lost, and this worker claimed it again
+    assert list(book.settled([Settlement("a", 1, Verb.SUCCEED)])) == []
+    assert [job.fence for job, _, _ in book.settled([Settlement("a", 3, Verb.SUCCEED)])] == [3]
+
+
 def test_attempts_whose_settlement_is_refused_do_not_pile_up() -> None:
     book = AttemptBook()
     for number in range(ENDED_MAX + 10):
