@@ -190,14 +190,19 @@ class _Claim:
         until = now + op.lease_us
         number = turn.run(_CLAIM_INSERT, (op.claim_id, op.member, until, seqs)).lastrowid
         turn.run(_CLAIM, (number, until, now, seqs))
-        return [self._handed_out(record) for record in self.taken]
+        return list(map(self._handed_out, self.taken))
 
     def _handed_out(self, record: Record) -> Claimed:
         _, _, _, _, id, queue, task, payload, rest, life_rest, attempt, fence, run_at, due_at, _ = record
-        now = self.turn.now
-        spec = Spec(id, task, queue, payload, *spec_rest(rest))
-        lost: int = 0 if life_rest is None else life_document(life_rest).get("lost", 0)
-        return Claimed(spec, attempt + 1, fence + 1, lost, max(0, now - due_at), max(0, now - run_at))
+        age, wait = self.turn.now - due_at, self.turn.now - run_at
+        return Claimed(
+            Spec(id, task, queue, payload, *spec_rest(rest)),
+            attempt + 1,
+            fence + 1,
+            0 if life_rest is None else life_document(life_rest).get("lost", 0),
+            age if age > 0 else 0,
+            wait if wait > 0 else 0,
+        )
 
 
 def handed_out(row: Row) -> Claimed:
