@@ -1,4 +1,8 @@
-"""Every async test runs on every loop through the one `anyio_backend` fixture (anyio's own plugin)."""
+"""Every async test runs on every loop through the one `anyio_backend` fixture (anyio's own plugin).
+
+TASKWEAVE_TEST_BACKENDS names the loops. TASKWEAVE_TEST_ONLY_LOOPS leaves out the tests that use none: where the suite
+runs once for each loop, they need to run but once.
+"""
 
 from __future__ import annotations
 
@@ -20,3 +24,10 @@ def _wanted() -> list[str]:
 @pytest.fixture(params=_wanted())
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object]]:
     return BACKENDS[request.param]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.environ.get("TASKWEAVE_TEST_ONLY_LOOPS"):
+        without = [item for item in items if "anyio_backend" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=without)
+        items[:] = [item for item in items if item not in without]
