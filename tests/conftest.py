@@ -28,6 +28,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, object
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if os.environ.get("TASKWEAVE_TEST_ONLY_LOOPS"):
-        without = [item for item in items if "anyio_backend" not in getattr(item, "fixturenames", ())]
-        config.hook.pytest_deselected(items=without)
-        items[:] = [item for item in items if item not in without]
+        looped = [item for item in items if "anyio_backend" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=list(set(items).difference(looped)))
+        items[:] = looped
