@@ -64,6 +64,7 @@ KINDS: list[dict[str, Any]] = [
     {"delay_us": 500},
     {"delay_us": 1_500, "priority": 1},
     {"expires_in_us": 1},
+    {"expires_in_us": 1, "max_attempts": 3, "priority": 1},
     {"expires_in_us": 800, "max_attempts": 3, "priority": 1},
     {"at_most_once": True},
     {"unique": UniqueKey("k"), "max_attempts": 2},
@@ -172,14 +173,18 @@ class QueueWalk(RuleBasedStateMachine):
         if want:
             self.exchange(want)
 
-    @rule(picks=ends, want=st.integers(0, 3), spawn=st.just([]) | st.just([]) | batches())
-    def settles(self, picks: list[tuple[int, Verb, int]], want: int, spawn: list[tuple[int, int, str]]) -> None:
-        """What runs, or what was handed out, whatever became of it since."""
+    @rule(picks=ends, want=st.integers(0, 3), drawn=st.just([]) | batches(), spawns=st.booleans())
+    def settles(
+        self, picks: list[tuple[int, Verb, int]], want: int, drawn: list[tuple[int, int, str]], spawns: bool
+    ) -> None:
+        """What runs, or what was handed out, whatever became of it since; and what comes of it, with it or after."""
         leases = [*self.running(), *reversed(self.handed)]
         if leases:
             chosen = [(leases[pick % len(leases)], verb, delay) for pick, verb, delay in picks]
-            spawned = self.batch(spawn)
+            spawned = self.batch(drawn) if spawns else ()
             self.exchange(want, settle=tuple([end(lease, verb, delay, spawned) for lease, verb, delay in chosen]))
+        if drawn and not spawns:
+            self.enqueues(drawn, 0)
 
     @rule(
         want=st.integers(0, 3),
@@ -220,7 +225,9 @@ class QueueWalk(RuleBasedStateMachine):
         """So long at last that maintenance must take it for a jump of the clock."""
         self.running()
         self.now += span
-        if maintain:
+        if not maintain:
+            self.exchange(2)
+        else:
             self.apply(Maintain(LEASE_US))
             floor = self.queue.apply(TakeDump(), self.now).floor
             assert self.now - lives.FLOOR_STEP_US < floor <= self.now
