@@ -21,7 +21,7 @@ from taskweave.connect import Make, opener
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX
 from taskweave.core.job import Spec
 from taskweave.core.verbs import Enqueue, Enqueued, How, Op
-from taskweave.exceptions import DuplicateId, NotOpen, StoreError
+from taskweave.exceptions import DuplicateId, InvalidStoreUrl, NotOpen, StoreError
 from taskweave.results import Results
 
 if TYPE_CHECKING:
@@ -46,13 +46,20 @@ class Opening:
     opened: bool = False
 
 
+def given(store: TaskStore) -> Make:
+    """A store object instead of an address. Raises InvalidStoreUrl for what is neither."""
+    if not hasattr(store, "apply") or not hasattr(store, "another"):
+        raise InvalidStoreUrl(repr(store)[:80], "it is neither an address nor a TaskStore")
+    return lambda _: store
+
+
 class Client:
     """Where an app's tasks and handles send their verbs."""
 
     def __init__(self, store: str | TaskStore, env: Env | None, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
         self.env: Env = env or SystemEnv()
         self._payload_bytes_max = payload_bytes_max
-        make: Make = opener(store) if isinstance(store, str) else lambda _: store
+        make: Make = opener(store) if isinstance(store, str) else given(store)
         self._origin = Once(lambda: make(payload_bytes_max))
         self._openings: dict[Any, Opening] = {}
         self._portal = Portal(self.opened, "taskweave-sync")

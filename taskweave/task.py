@@ -11,9 +11,9 @@ from attrs import frozen
 
 from taskweave._codec.signature import SignatureCodec
 from taskweave.core.ids import JobId
-from taskweave.core.job import Spec
+from taskweave.core.job import Progress, Spec
 from taskweave.core.unique import UniqueKey
-from taskweave.exceptions import DuplicateId
+from taskweave.exceptions import DuplicateId, NotOpen
 from taskweave.handle import Handle, Origin
 from taskweave.options import CallOptions, Plan, check_text
 
@@ -136,14 +136,30 @@ class Task(Generic[P, R]):
         return self._blocking("enqueue_many", lambda: self.enqueue_many(calls))
 
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function here and now, without a job or a worker; a sync one in a thread."""
+        """Run the function here and now, without a job or a worker; a sync one in a thread.
+
+        A Ctx that is not given is one whose progress goes nowhere and whose `enqueue` raises NotOpen.
+        """
+        call = functools.partial(self.fn, *args, **self._with_ctx(kwargs))
         if isinstance(self, AsyncTask):
-            awaited: R = await self.fn(*args, **kwargs)
+            awaited: R = await call()
             return awaited
         import anyio.to_thread
 
-        value: R = await anyio.to_thread.run_sync(functools.partial(self.fn, *args, **kwargs))
+        value: R = await anyio.to_thread.run_sync(call)
         return value
+
+    def _with_ctx(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        name = self.work.ctx
+        if name is None or name in kwargs:
+            return kwargs
+        from taskweave._runtime.ctx import Ctx, Facts
+
+        spec, env = self._plan.spec, self._origin.client.env
+        facts = Facts(
+            env.new_id(), spec.task, spec.queue, 1, spec.max_attempts, 1, env.wall(), spec.timeout_us, spec.tags
+        )
+        return kwargs | {name: Ctx(facts, _Nowhere())}
 
     def _spec(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spec:
         plan = self._plan
@@ -168,6 +184,15 @@ class Task(Generic[P, R]):
     def _blocking(self, name: str, enqueue: Callable[[], Coroutine[Any, Any, T]]) -> T:
         short = self.name.rpartition(".")[2]
         return self._origin.client.blocking(f"{short}.{name}_sync(...)", f"{short}.{name}(...)", enqueue)
+
+
+class _Nowhere:
+    """Where the words of a run without a job go."""
+
+    def progress(self, progress: Progress) -> None: ...
+
+    def spawn(self, spec: Spec) -> None:
+        raise NotOpen("worker")
 
 
 class AsyncTask(Task[P, R]):

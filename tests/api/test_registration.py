@@ -21,6 +21,7 @@ from taskweave import (
     InvalidStoreUrl,
     InvalidTask,
     InvalidValue,
+    NotOpen,
     Retry,
     TaskweaveError,
     Unique,
@@ -167,6 +168,19 @@ def test_tasks_stay_plain_functions() -> None:
 
     anyio.run(main)
     assert resize("a") == "a!"
+
+    @app.task
+    async def attempt(n: int, ctx: Ctx = inject()) -> int:
+        await ctx.progress(1)
+        return n + ctx.attempt
+
+    @app.task
+    def children(ctx: Ctx) -> None:
+        ctx.enqueue(fetch.call("x"))
+
+    assert anyio.run(attempt.run, 1) == 2
+    with pytest.raises(NotOpen):
+        anyio.run(children.run)
     assert (fetch.__name__, fetch.__doc__) == ("fetch", "Fetches.")
     assert (fetch.work.run_in, resize.work.run_in) == ("loop", "thread")
     assert app.task(work).fn is work
@@ -256,7 +270,7 @@ def test_options_of_a_task() -> None:
     ],
 )
 def test_addresses_that_name_no_store(url: Any) -> None:
-    with pytest.raises(InvalidStoreUrl if isinstance(url, str) else Exception) as caught:
+    with pytest.raises(InvalidStoreUrl) as caught:
         _ = App(url).url
     assert "hunter2" not in str(caught.value)
 
@@ -284,7 +298,6 @@ def test_the_builder_equals_the_keyword_form() -> None:
         grace="5s",
         poll="100ms",
         processes=2,
-        name="builds",
     )
     keywords.task(work, name="work", priority=4)
     assert built.settings == keywords.settings
