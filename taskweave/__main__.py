@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 
 def main() -> None:
     """Runs the command line and exits: 0 done, 1 refused or failed (one line says why), 2 wrong usage."""
-    try:
-        import click  # noqa: F401 - only whether it is there
-        import rich  # noqa: F401
-    except ImportError:
+    if find_spec("click") is None or find_spec("rich") is None:
         print("error: the taskweave command needs its extra; run: pip install 'taskweave[cli]'", file=sys.stderr)
         sys.exit(1)
     from taskweave.cli import root

@@ -53,7 +53,7 @@ def test_it_runs_in_all_modes_and_tries_again_what_does_not_parse(command: Comma
     assert {failed["attempts"] for failed in done["failed"]} == {3}
     assert done["retries"] == 2 * BAD
     assert all("SyntaxError" in failed["error"] for failed in done["failed"])
-    assert set(done["slowest"][0]["seconds"]) == {"hash", "compress", "parse"}
+    assert {"hash", "compress", "parse"} in [set(each["seconds"]) for each in done["slowest"]]
     listed = command("job", "list", "--store", done["store"], "--status", "failed", "--json")
     assert {job["id"] for job in json.loads(listed.stdout)["jobs"]} == {failed["id"] for failed in done["failed"]}
     again = summary(command("demo", tree, "--json", "--backend", backend))
