@@ -151,8 +151,9 @@ async def test_poison_is_put_aside_and_its_neighbours_live(site: Site) -> None:
         (job,) = await jobs(site, [bomb])
         if job.finished:
             break
-        await anyio.sleep(0.1)
     assert deaths == 2
+    last = site.worker("until-idle")
+    assert await anyio.to_thread.run_sync(last.wait, 40) == 0
     assert job.life.end is not None
     assert (job.state, job.life.end.cause) == (State.FAILED, "poison")
     assert {job.state for job in await _settled(site, ids)} == {State.SUCCEEDED}
