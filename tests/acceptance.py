@@ -13,14 +13,20 @@ import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 ROWS_FILE = Path(__file__).with_name("acceptance.toml")
 Outcomes = dict[int, dict[str, set[str]]]  # row -> test -> its outcomes, over all runs
 
 
+def _section(name: str) -> dict[str, Any]:
+    section: dict[str, Any] = tomllib.loads(ROWS_FILE.read_text(encoding="utf-8"))[name]
+    return section
+
+
 def read_rows(section: str = "rows") -> dict[int, str]:
     """The rows that are due, or those of another section, with their titles."""
-    return {int(row): title for row, title in tomllib.loads(ROWS_FILE.read_text(encoding="utf-8"))[section].items()}
+    return {int(row): title for row, title in _section(section).items()}
 
 
 def merge(records: Iterable[Mapping[str, Mapping[str, str]]]) -> Outcomes:
@@ -29,6 +35,8 @@ def merge(records: Iterable[Mapping[str, Mapping[str, str]]]) -> Outcomes:
         for row, tests in record.items():
             for test, outcome in tests.items():
                 merged.setdefault(int(row), {}).setdefault(test, set()).add(outcome)
+    for row, other in _section("same").items():
+        merged.setdefault(int(row), {}).update(merged.get(other, {}))
     return merged
 
 
