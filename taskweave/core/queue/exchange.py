@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 from taskweave.core import life as lives
 from taskweave.core.bounds import check_batch
 from taskweave.core.ids import SPAN_MAX_US, Micros
+from taskweave.core.job import Spec
 from taskweave.core.queue.enqueue import make_room, spawn
 from taskweave.core.queue.order import Order
 from taskweave.core.queue.table import Lanes, Line, Row, Table
@@ -129,20 +130,23 @@ def _settle(table: Table, settlements: tuple[Settlement, ...], now: Micros) -> t
     for settlement in settlements:
         row = ids.get(settlement.id)
         life = None if row is None else lives.settle(row, settlement, now)
-        if row is None or life is None or not _can_spawn(table, settlement, life is row.life):
+        if row is None or life is None:
             refused.append(Lease(settlement.id, settlement.fence))
-        elif life is not row.life:
+        elif life is row.life:
+            continue  # a repeat, and what it spawned is there
+        elif not settlement.spawn:
             table.step(row, life, now)
-            if settlement.spawn:
-                spawn(table, settlement.spawn, now)
+        elif _can_spawn(table, settlement.spawn):
+            table.step(row, life, now)
+            spawn(table, settlement.spawn, now)
+        else:
+            refused.append(Lease(settlement.id, settlement.fence))
     return tuple(refused)
 
 
-def _can_spawn(table: Table, settlement: Settlement, repeat: bool) -> bool:
-    if not settlement.spawn or repeat:
-        return True
+def _can_spawn(table: Table, specs: tuple[Spec, ...]) -> bool:
     try:
-        check_batch(settlement.spawn, table.payload_bytes_max)
+        check_batch(specs, table.payload_bytes_max)
     except InvalidInput:  # expected trouble of one outcome, answered as refused
         return False
     return True
@@ -211,7 +215,7 @@ class _Claim:
             if lanes is line.fragile and self.fragile <= 0:
                 heappop(heads)
                 continue
-            order.pop()
+            head = order.pop()
             row = table.rows[seq]
             if row.expires_at is not None and row.expires_at <= now:
                 table.set_aside(line, row, now)
@@ -219,7 +223,6 @@ class _Claim:
             else:
                 self._start(line, row)
                 self.fragile -= lanes is line.fragile
-            head = order.head()
             if head is None:
                 heappop(heads)
                 line.close(lanes, task, priority)
@@ -243,9 +246,10 @@ def handed_out(row: Row) -> Claimed:
     life = row.life
     assert life.hold is not None
     started = life.hold.started_at
-    return Claimed(
-        row.spec, life.attempt, life.fence, life.lost_count, max(0, started - row.due_at), max(0, started - life.run_at)
-    )
+    age_us, wait_us = started - row.due_at, started - life.run_at
+    if age_us < 0 or wait_us < 0:  # the clock went back since the promotion
+        age_us, wait_us = max(0, age_us), max(0, wait_us)
+    return Claimed(row.spec, life.attempt, life.fence, life.lost_count, age_us, wait_us)
 
 
 def _known(lanes: Lanes, tasks: tuple[str, ...]) -> Iterable[str]:

@@ -57,14 +57,15 @@ class Order:
             else:
                 return None
 
-    def pop(self) -> None:
-        """Remove what head() just returned."""
+    def pop(self) -> Entry | None:
+        """Remove what head() just returned, and return the head after it."""
         run, rest = self._run, self._rest
         if run and not (rest and rest[0] < run[0]):
             run.popleft()
         else:
             heappop(rest)
         self.live -= 1
+        return self.head()
 
     def forget(self) -> None:
         """One entry became invalid: its row points elsewhere now."""
