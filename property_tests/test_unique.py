@@ -158,6 +158,7 @@ def in_scope(job: Job, now: int) -> bool:
     return job.state not in TERMINAL
 
 
+@pytest.mark.proves(8)
 def test_at_most_one_job_is_in_a_scope() -> None:
     run_state_machine_as_test(UniqueWalk, settings=WALK)
 

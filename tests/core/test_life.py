@@ -78,6 +78,7 @@ STEPS: dict[Verb, Callable[[Job], Life | None]] = {
 PROMOTED_AT_ONCE = (Verb.LOSE, Verb.REVIVE)  # scheduled for now, and so ready in the same step
 
 
+@pytest.mark.proves(56)
 @pytest.mark.parametrize(("state", "verb"), ALL)
 def test_move_is_the_table(state: State, verb: Verb) -> None:
     if (state, verb) in NEXT:
@@ -87,6 +88,7 @@ def test_move_is_the_table(state: State, verb: Verb) -> None:
             move(state, verb)
 
 
+@pytest.mark.proves(56)
 @pytest.mark.parametrize(("state", "verb"), ALL)
 def test_each_step_goes_where_the_table_says_or_nowhere(state: State, verb: Verb) -> None:
     before = job(state)

@@ -214,6 +214,7 @@ def test_a_full_store_makes_room_from_what_has_ended_and_refuses_otherwise() -> 
 # --- exchange -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves(5)
 def test_queues_in_the_order_given_and_inside_by_priority_time_and_seq() -> None:
     bench = Bench(
         spec("low", priority=-1),
@@ -229,6 +230,7 @@ def test_queues_in_the_order_given_and_inside_by_priority_time_and_seq() -> None
     assert bench.ids(tasks=("t", "u", "v")) == ["unknown"]
 
 
+@pytest.mark.proves(5)
 def test_with_aging_a_low_priority_waits_for_a_bounded_time() -> None:
     bench = Bench(spec("low", priority=0), aging_us=SECOND)
     bench.now += 5 * SECOND
@@ -484,6 +486,7 @@ def test_an_update_reorders_and_is_checked() -> None:
             bench.apply(wrong)
 
 
+@pytest.mark.proves(4)
 def test_a_pause_holds_claims_alone_and_works_for_empty_queues() -> None:
     bench = Bench(spec("a", delay_us=5))
     assert bench.apply(PauseQueue("q"))
@@ -543,6 +546,7 @@ def test_pages_are_stable_while_jobs_come_and_go() -> None:
     assert len(bench.apply(Find(limit=0)).jobs) == 1
 
 
+@pytest.mark.proves(33)
 def test_find_by_state_task_queue_and_tags() -> None:
     bench = Bench(
         spec("a", tags=(("x", "1"), ("y", "2"))), spec("b", "r", task="u"), *(spec(f"o{n}", "z") for n in range(20))
