@@ -93,6 +93,7 @@ class Running:
     job: Claimed
     began: Micros
     lane: Lane
+    fragile: bool  # one more lost lease makes it poison
     why: Why | None = None
     asked: str | None = None
 
@@ -208,6 +209,8 @@ class Engine:
             return
         del self.running[run.id]
         running.lane.used -= 1
+        if running.fragile:
+            self._hunger()  # another job that must not be lost once more may be claimed now
         self.progress.pop(run.id, None)
         job = running.job
         policy = self.policies.get(job.spec.task)
@@ -253,6 +256,8 @@ class Engine:
         """Decide a run that ignores its cancellation; it keeps its slot until it ends."""
         job = running.job
         del self.running[job.id]
+        if running.fragile:
+            self._hunger()
         self.left[job.id, job.fence] = running.lane
         self.progress.pop(job.id, None)
         run = RunEnded(job.id, job.fence, Ending.STOPPED, reason="it ignored its cancellation and was left behind")
@@ -297,7 +302,7 @@ class Engine:
             return
         lane = lane or self._next_lane(anyway=True)  # the trip is made anyway
         want = 0 if lane is None else self._free(lane)
-        held = sum(1 for r in self.running.values() if r.job.lost_count and fragile(r.job.spec, r.job.lost_count))
+        held = sum(running.fragile for running in self.running.values())
         self.sent = Exchange(
             self.settings.member,
             self.new_id(),
@@ -348,7 +353,7 @@ class Engine:
             if answer.next_due is not None:
                 wait = min(wait, max(answer.next_due - answer.now, MILLISECOND))
             self._poll_at = now + wait
-            self._later = answer.next_due is not None or bool(answer.claimed)
+            self._later = answer.next_due is not None or bool(answer.claimed) or not sent.fragile
             if self.settings.until_idle and not self._later and not self.running and not self._checking:
                 self._checking, self._alone = True, False
                 effects.append(CheckIdle(tuple(queue for queue, _ in self.settings.queues)))
@@ -367,7 +372,7 @@ class Engine:
                 effects.append(CancelRun(job.id, older.job.fence, Why.LEASE_LOST))
             lane = self._lane_of.get(job.spec.task, self.lanes[0])  # a source that cannot filter sends any task
             lane.used += 1
-            self.running[job.id] = Running(job, now, lane)
+            self.running[job.id] = Running(job, now, lane, fragile(job.spec, job.lost_count))
             if job.spec.timeout_us is not None:
                 heapq.heappush(self._deadlines, (now + job.spec.timeout_us, job.id, job.fence))
         effects.append(Run(claimed, event.sent_at))

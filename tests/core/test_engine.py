@@ -364,6 +364,17 @@ def test_a_worker_holds_at_most_one_job_whose_next_loss_would_be_its_last() -> N
     assert bench.sent.fragile == 1
 
 
+def test_when_the_fragile_job_ends_the_next_one_is_asked_for_at_once() -> None:
+    bench = Bench(slots=4, until_idle=True)
+    bench.answer(claimed("a", lost=2))
+    bench.tell(Woken())
+    assert bench.sent.fragile == 0
+    assert not of(CheckIdle, bench.answer()), "what may not be claimed now is no sign of an empty queue"
+    bench.end("a", result=b"1")
+    assert (bench.sent.fragile, bench.sent.want) == (1, 2)
+    assert not of(Stop, bench.answer(claimed("b", lost=2)))
+
+
 def test_queues_come_first_as_often_as_their_weights_say() -> None:
     bench = Bench(queues=(("a", 3), ("b", 1)))
     firsts = []
