@@ -67,7 +67,7 @@ def engine() -> Callable[[], None]:
         for at in range(0, JOBS, 50):
             batch = tuple(jobs[at : at + 50])
             assert machine.sent is not None
-            machine.handle(ExchangeAnswered(machine.sent.claim_id, at, Exchanged(at, (), batch)), at)
+            machine.handle(ExchangeAnswered(machine.sent.claim_id, Exchanged(at, (), batch)), at)
             runs = tuple(RunEnded(job.id, job.fence, Ending.RETURNED, b"null") for job in batch)
             machine.handle(Ended(runs), at)
 

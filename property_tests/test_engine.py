@@ -154,7 +154,6 @@ class Cluster(RuleBasedStateMachine):
         if request is None:
             return
         worker.request = None
-        sent_at = self.now
         if fate == "request lost":
             self.tell(worker, ExchangeFailed(request.claim_id, "lost", True, 0.5))
             return
@@ -162,7 +161,7 @@ class Cluster(RuleBasedStateMachine):
         if fate == "answer lost":
             self.tell(worker, ExchangeFailed(request.claim_id, "lost", True, 0.5))
         else:
-            self.tell(worker, ExchangeAnswered(request.claim_id, sent_at, answer))
+            self.tell(worker, ExchangeAnswered(request.claim_id, answer))
 
     @rule(
         w=st.integers(0, 1),

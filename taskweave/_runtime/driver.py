@@ -121,7 +121,6 @@ class Driver:
             self._watching.slots(self.engine.used, self.engine.settings.slots)
 
     async def _exchange(self, request: Exchange) -> None:
-        sent_at = self._env.now()
         try:
             answer = await self._call(request)
         except StoreError as error:
@@ -130,7 +129,7 @@ class Driver:
                 log.warning("the store did not answer, trying again: %s", problem)
             self.tell(ExchangeFailed(request.claim_id, problem, error.transient, self._env.random()))
         else:
-            self.tell(ExchangeAnswered(request.claim_id, sent_at, answer))
+            self.tell(ExchangeAnswered(request.claim_id, answer))
 
     async def _check_idle(self, queues: tuple[str, ...]) -> None:
         try:

@@ -119,7 +119,7 @@ class Engine:
     _failures: int = 0
     _hinted: bool = False  # something in the store has changed since the last exchange
     _poll_at: Micros = 0
-    _last_sent: Micros = -(1 << 62)
+    _last_sent: Micros = -(1 << 62)  # of the exchange's first sending, which a lease may date from; not of a resend
     _later: bool = True  # the store may hold jobs that are due later
     _deadlines: list[tuple[Micros, JobId, Fence]] = field(factory=list[tuple[Micros, JobId, Fence]])
     _checking: bool = False  # a CheckIdle is under way
@@ -375,7 +375,7 @@ class Engine:
             self.running[job.id] = Running(job, now, lane, fragile(job.spec, job.lost_count))
             if job.spec.timeout_us is not None:
                 heapq.heappush(self._deadlines, (now + job.spec.timeout_us, job.id, job.fence))
-        effects.append(Run(claimed, event.sent_at))
+        effects.append(Run(claimed, self._last_sent))
 
     def _failed(self, event: ExchangeFailed, now: Micros, effects: list[Effect]) -> None:
         if self.sent is None or self.sent.claim_id != event.claim_id:

@@ -53,10 +53,7 @@ class Ended:
 
 @frozen
 class ExchangeAnswered:
-    """`sent_at` is the worker's monotonic instant just before the request left: leases are counted from there."""
-
     claim_id: str
-    sent_at: Micros
     answer: Exchanged
 
 

@@ -58,7 +58,7 @@ class Bench:
 
     def answer(self, *jobs: Claimed, refused: tuple[Lease, ...] = (), next_due: Micros | None = None) -> list[Effect]:
         answer = Exchanged(self.now, refused, jobs, next_due=next_due)
-        return self.tell(ExchangeAnswered(self.sent.claim_id, self.now, answer))
+        return self.tell(ExchangeAnswered(self.sent.claim_id, answer))
 
     def end(self, id: str, ending: Ending = Ending.RETURNED, fence: int = 1, **facts: object) -> list[Effect]:
         return self.tell(Ended((RunEnded(id, fence, ending, **facts),)))  # type: ignore[arg-type]  # as above
@@ -133,6 +133,17 @@ def test_an_exchange_that_failed_is_resent_as_it_was_after_a_back_off() -> None:
     assert bench.engine.sent is not None, "the hint was not forgotten"
 
 
+def test_leases_count_from_the_first_sending_of_an_exchange_that_was_resent() -> None:
+    bench = Bench()
+    bench.tell(ExchangeFailed(bench.sent.claim_id, "the answer was lost", True, 0.5))
+    at = bench.engine.wake_at()
+    assert at is not None
+    bench.tell(Ticked(), after=at)
+    (run,) = of(Run, bench.answer(claimed("a")))
+    assert isinstance(run, Run)
+    assert run.sent_at == 0 < bench.now
+
+
 def test_a_store_error_that_cannot_pass_stops_the_worker_with_its_words() -> None:
     bench = Bench()
     effects = bench.tell(ExchangeFailed(bench.sent.claim_id, "not a database", False, 0.0))
@@ -145,7 +156,7 @@ def test_answers_and_failures_of_other_exchanges_are_ignored() -> None:
     bench = Bench()
     before = bench.sent
     bench.tell(ExchangeFailed("c99", "late", True, 0.5))
-    bench.tell(ExchangeAnswered("c99", 0, Exchanged(0, (), (claimed("a"),))))
+    bench.tell(ExchangeAnswered("c99", Exchanged(0, (), (claimed("a"),))))
     assert bench.engine.sent is before
     assert not bench.engine.running
 
@@ -399,7 +410,7 @@ def test_a_narrow_lane_is_claimed_for_apart_and_never_beyond_its_slots() -> None
         wants.append((request.tasks, request.want))
         jobs = tuple(claimed(f"j{given + i}", task=request.tasks[0]) for i in range(request.want))
         given += len(jobs)
-        engine.handle(ExchangeAnswered(request.claim_id, 0, Exchanged(0, (), jobs)), 0)
+        engine.handle(ExchangeAnswered(request.claim_id, Exchanged(0, (), jobs)), 0)
     assert wants[:2] == [(("t",), 5), (("p",), 1)], "hungry lanes take turns"
     assert sum(want for tasks, want in wants if tasks == ("p",)) <= 2
     assert engine.used == 10
