@@ -38,7 +38,7 @@ from taskweave.core.events import (
     Woken,
 )
 from taskweave.core.ids import SECOND, Micros
-from taskweave.core.job import TERMINAL, Failure, Spec, Verb
+from taskweave.core.job import TERMINAL, Failure, Spec, State, Verb
 from taskweave.core.queue import Queue
 from taskweave.core.retry import Retry
 from taskweave.core.verbs import (
@@ -56,9 +56,9 @@ from taskweave.core.verbs import (
 LEASE_US = 10 * SECOND
 BOOM = Failure("ValueError", "boom", kinds=("builtins.ValueError", "builtins.Exception"))
 ENDS = {
-    Verb.SUCCEED: {"succeeded"},
-    Verb.FAIL: {"failed"},
-    Verb.CANCEL: {"cancelled"},
+    Verb.SUCCEED: State.SUCCEEDED,
+    Verb.FAIL: State.FAILED,
+    Verb.CANCEL: State.CANCELLED,
 }
 
 
@@ -113,8 +113,8 @@ class Cluster(RuleBasedStateMachine):
                         known = job.life.settled
                         assert known is not None
                         assert known.fence >= one.fence, "announced before it was stored"
-                        if known.fence == one.fence and one.verb in ENDS and not job.life.history[-1:] == ():
-                            assert job.state in TERMINAL or job.life.fence > one.fence
+                        if known.fence == one.fence and one.verb in ENDS:
+                            assert job.state is ENDS[one.verb]
                 case Stop():
                     worker.done = True
                 case Abandon():

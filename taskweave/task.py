@@ -120,8 +120,9 @@ class Task(Generic[P, R]):
     async def enqueue_many(self, calls: Iterable[tuple[Any, ...]]) -> list[Handle[R]]:
         """Store one job for each tuple of arguments; all are checked before the first is sent.
 
-        They travel in batches of 1,000, each all or nothing. An error in the middle carries a note of how many jobs
-        had been stored; sending all again with ids of their own (`options(id=...)`) makes no job twice.
+        They travel in batches of 1,000, each all or nothing, and a batch whose answer was lost is sent again under the
+        same ids. An error in the middle carries a note of how many jobs, the first ones, had been stored. To repeat a
+        whole call safely, give each job an id: `app.enqueue_many(task.options(id=...).call(...) for ...)`.
         """
         specs = self._specs(calls)
         origin = self._origin
@@ -179,7 +180,7 @@ class Task(Generic[P, R]):
 
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> UniqueKey | None:
         unique = self._plan.unique
-        return None if unique is None else unique.key(self._codec.key(args, kwargs, unique.by))
+        return None if unique is None else unique.key_for(self.name, self._codec.values(args, kwargs, unique.by))
 
     def _blocking(self, name: str, enqueue: Callable[[], Coroutine[Any, Any, T]]) -> T:
         short = self.name.rpartition(".")[2]

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from hashlib import blake2b
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -26,7 +25,6 @@ from taskweave.core.bounds import PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX
 from taskweave.exceptions import DecodeError, InvalidArguments, NotSerializable, PayloadTooLarge, ResultTooLarge
 
 _EXACT: Final = (str, int, bool)  # float is none of them: its NaN has to be looked at
-_KEY_CHARS_MAX: Final = 120
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED: Final = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -139,8 +137,8 @@ class SignatureCodec:
             raise DecodeError("payload", f"it has {len(payload):,} bytes; the limit is {self._payload_bytes_max:,}")
         return self._loaded(*wire.arguments(payload))
 
-    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any], by: tuple[str, ...] | None) -> str:
-        """Return text that is equal exactly for calls with equal arguments `by` name (None: all of them).
+    def values(self, args: tuple[Any, ...], kwargs: dict[str, Any], by: tuple[str, ...] | None) -> dict[str, Any]:
+        """Return the arguments that `by` names (None: all of them) as plain data, by parameter: what a key is made of.
 
         An argument that was not given counts as its default. Raises InvalidArguments, NotSerializable.
         """
@@ -149,12 +147,8 @@ class SignatureCodec:
         for path, slot, value in (*bound.args, *bound.kwargs):
             values[path if slot.name not in self._named and slot.kind not in _POSITIONAL else slot.name] = value
         shapes = {slot.name: slot.shape for slot in self.slots}
-        chosen = sorted(values) if by is None else by
-        parts = [self._dump(name, shapes.get(name) or self._loose(name).shape, values[name]) for name in chosen]
-        text = wire.write(_sorted(parts if by is not None else dict(zip(chosen, parts, strict=True)))).decode()
-        if len(text) <= _KEY_CHARS_MAX and text.isprintable():
-            return f"{self.task} {text}"
-        return f"{self.task} #{blake2b(text.encode(), digest_size=16).hexdigest()}"
+        chosen = values if by is None else by
+        return {name: self._dump(name, shapes.get(name) or self._loose(name).shape, values[name]) for name in chosen}
 
     # --- results ---
 
@@ -277,12 +271,3 @@ def _exact_types(slots: tuple[Slot, ...]) -> tuple[type, ...] | None:
     if all(slot.kind in _POSITIONAL for slot in slots) and all(kind in _EXACT for kind in kinds):
         return tuple(kinds)
     return None
-
-
-def _sorted(value: Any) -> Any:
-    """Plain data with the keys of its objects in order, so that equal values make equal text."""
-    if wire.is_dict(value):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    if wire.is_list(value):
-        return [_sorted(each) for each in value]
-    return value

@@ -87,8 +87,4 @@ class Unique:
             raise NotSerializable(task, "unique key", str(error)) from error
         if len(text) > _KEY_CHARS_MAX:
             text = f"[{task[:_TASK_SHOWN]}]{blake2b(text.encode(), digest_size=24).hexdigest()}"
-        return self.key(text)
-
-    def key(self, text: str) -> UniqueKey:
-        """This scope for the key `text`, as it is stored on a job."""
         return UniqueKey(text, self.until, self.within_us, self.on_conflict)
