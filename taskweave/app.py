@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, overl
 
 from taskweave import operations, working
 from taskweave._codec.wire import read
+from taskweave._runtime.loading import refuse_while_loading
 from taskweave.abc import Env, TaskStore
 from taskweave.client import Client
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX
@@ -287,6 +288,7 @@ class App:
         `grace`; when the block fails, they go back to their queue at once. What is not given is as the app says, and
         `queues` are then those of its tasks. Raises UnknownOption, InvalidValue, StoreError, WorkerFailed.
         """
+        refuse_while_loading()
         settings = settings_of(self._settings, given)
         return working.worker(self._client, self.works, self._queues(), settings)
 
@@ -295,6 +297,7 @@ class App:
 
         Raises NotOpen, UnknownOption, InvalidValue.
         """
+        refuse_while_loading()
         settings = settings_of(self._settings, given)
         return working.executor_of(self._client, self.works, self._queues(), settings)
 

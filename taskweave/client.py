@@ -16,6 +16,7 @@ from attrs import define, evolve, field
 
 from taskweave._runtime.blocking import Once, Portal
 from taskweave._runtime.env import SystemEnv
+from taskweave._runtime.loading import refuse_while_loading
 from taskweave.abc import Env, TaskStore
 from taskweave.connect import Make, opener
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX
@@ -94,7 +95,11 @@ class Client:
         return opening
 
     async def open(self) -> None:
-        """Open the store for the running loop; inside an open block, count one more user. Raises StoreError."""
+        """Open the store for the running loop; inside an open block, count one more user.
+
+        Raises StoreError, and MissingMainGuard in a process-mode child that is still loading the program.
+        """
+        refuse_while_loading()
         token = anyio.lowlevel.current_token()
         opening = self._openings.get(token)
         if opening is None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from taskweave._codec.kinds import unstorable
 from taskweave._codec.plain import Mismatch
 from taskweave._codec.signature import Shape, SignatureCodec, Slot
-from taskweave._runtime.address import MAIN
+from taskweave._runtime.address import MAIN, address_of
 from taskweave._runtime.ctx import Ctx
 from taskweave._runtime.work import RunIn, RunMode, Work
 from taskweave.core.retry import Retry
@@ -192,17 +192,6 @@ def where(name: str, fn: Callable[..., Any], options: Mapping[str, Any]) -> RunI
     if waits and run_in != "loop":
         raise InvalidTask(name, f"an async function cannot run in a {run_in}", "leave run_in out, or write it with def")
     if run_in == "process":
-        _check_findable(name, fn)
+        address_of(fn, name)  # a child process finds the function by its module and name, or it is refused here
     found: RunIn = run_in
     return found
-
-
-def _check_findable(name: str, fn: Callable[..., Any]) -> None:
-    """A child process finds the function by module and name."""
-    qualname = str(getattr(fn, "__qualname__", "<locals>"))
-    if "<lambda>" in qualname or "<locals>" in qualname or not inspect.isroutine(fn):
-        raise InvalidTask(
-            name,
-            "run_in='process' finds the function by its module and name, and it has none (lambda or local function)",
-            "move it to the top of a module, or run it in a thread",
-        )

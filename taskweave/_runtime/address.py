@@ -44,7 +44,7 @@ def address_of(fn: Callable[..., Any], task: str) -> Address:
     if not isinstance(module, str) or not isinstance(name, str):
         raise InvalidTask(task, f"{type(fn).__name__} objects have no name in a module", _TOP_LEVEL)
     if "<" in name:
-        raise InvalidTask(task, f"a child process cannot find {name}", _TOP_LEVEL)
+        raise InvalidTask(task, f"a child process cannot find {name}, a lambda or local function", _TOP_LEVEL)
     if inspect.iscoroutinefunction(fn):
         raise InvalidTask(task, "process mode runs plain functions, not async ones", "write it with def, not async def")
     if module != "__main__":

@@ -18,6 +18,7 @@ from weakref import WeakSet
 import anyio.lowlevel
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from taskweave._runtime.loading import refuse_while_loading
 from taskweave.exceptions import SyncInsideLoop
 
 P = ParamSpec("P")
@@ -64,7 +65,12 @@ class Portal:
         self._stack = ExitStack()
 
     def call(self, call: str, instead: str, fn: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what `await fn(...)` returns there. Raises SyncInsideLoop naming `instead`, and whatever fn raises."""
+        """Return what `await fn(...)` returns there.
+
+        Raises SyncInsideLoop naming `instead`, MissingMainGuard while a child process loads the program, and
+        whatever fn raises.
+        """
+        refuse_while_loading()
         if inside_loop():
             raise SyncInsideLoop(call, instead)
         portal = self._started()

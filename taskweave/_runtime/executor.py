@@ -15,6 +15,7 @@ from attrs import evolve
 from taskweave._runtime.driver import Driver
 from taskweave._runtime.env import SystemEnv
 from taskweave._runtime.keeper import Keeper
+from taskweave._runtime.loading import refuse_while_loading
 from taskweave._runtime.modes import Modes
 from taskweave._runtime.runner import Runner
 from taskweave._runtime.watching import Watching
@@ -84,8 +85,10 @@ class TaskExecutor:
 
         With `signals`, SIGTERM and SIGINT stop it, a second one at once; the process must be this executor's alone.
         With `until_idle` it also ends when its queues hold nothing that is ready, due later, or running anywhere.
-        Raises WorkerFailed when the store reports an error that waiting cannot mend.
+        Raises WorkerFailed when the store reports an error that waiting cannot mend, and MissingMainGuard in a child
+        process that is still loading the program.
         """
+        refuse_while_loading()
         settings = evolve(self._settings, until_idle=until_idle)
         policies = {name: work.retry for name, work in self._works.items()}
         engine = Engine(settings, policies, self._env.new_id, self._lanes())

@@ -277,7 +277,10 @@ def expire(job: JobRow, now: Micros) -> Life | None:
 
 
 def revive(job: Job, by: str, now: Micros) -> Job | None:
-    """An operator's retry: fresh attempts, a new fence, no deadline any more, and an entry in the history."""
+    """An operator's retry: fresh attempts, a new fence, no deadline any more, and an entry in the history.
+
+    It is due anew: what its policy allows in all (max_elapsed) counts from now, or one failure would end it again.
+    """
     life = job.life
     if life.state not in TERMINAL or life.state is State.SUCCEEDED:
         return None
@@ -289,7 +292,7 @@ def revive(job: Job, by: str, now: Micros) -> Job | None:
         settled=life.settled,
         history=(*life.history, entry)[-HISTORY_MAX:],
     )
-    return evolve(job, expires_at=None, life=promote(scheduled, now) or scheduled)
+    return evolve(job, due_at=now, expires_at=None, life=promote(scheduled, now) or scheduled)
 
 
 def changed(job: Job, priority: int | None, delay_us: Micros | None, now: Micros) -> Job | None:

@@ -10,6 +10,7 @@ from attrs import evolve
 from taskweave.core import life
 from taskweave.core.ids import HOUR, SECOND
 from taskweave.core.job import NEXT, TERMINAL, UNSTARTED, Failure, Job, Life, Progress, Spec, State, Verb, move
+from taskweave.core.retry import Retry, next_delay
 from taskweave.core.unique import UniqueKey
 from taskweave.core.verbs import Change, Settlement
 from taskweave.exceptions import IllegalTransition
@@ -297,6 +298,15 @@ def test_a_revived_job_has_fresh_attempts_and_no_deadline() -> None:
     assert (alive.life.history[-1].verb, alive.life.history[-1].member) == (Verb.REVIVE, "me")
     assert alive.life.settled == dead.life.settled
     assert life.revive(job(State.SUCCEEDED), "me", NOW) is None
+
+
+def test_a_revived_job_has_all_of_its_time_again() -> None:
+    """Its age counts from the revival, or a policy with max_elapsed would end it at its first failure."""
+    alive = life.revive(job(State.FAILED), "me", NOW + HOUR)
+    assert alive is not None
+    assert alive.due_at == NOW + HOUR
+    policy = Retry(9, max_elapsed="10s")
+    assert next_delay(policy, BOOM, 1, NOW + HOUR + SECOND - alive.due_at, 0.5) is not None
 
 
 def test_a_change_of_priority_leaves_the_due_time() -> None:

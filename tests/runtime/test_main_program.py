@@ -13,6 +13,7 @@ import anyio
 import pytest
 from runtime.calling import fifo, gone, read
 
+from taskweave import App
 from taskweave._runtime import loading
 from taskweave._runtime.address import Address
 from taskweave.exceptions import MissingMainGuard
@@ -225,3 +226,73 @@ def test_a_decorated_task_of_a_program_runs_in_a_process(backend: str, tmp_path:
     path = tmp_path / "shop.py"
     path.write_text(APP)
     assert run(path, backend) == "49\n"
+
+
+UNGUARDED_APP = """
+import sys
+import threading
+from functools import partial
+import anyio
+from taskweave import App
+
+app = App(f"sqlite:///{sys.argv[1]}")
+
+@app.task(run_in="process")
+def square(n: int) -> int:
+    return n * n
+
+def start():
+    square.enqueue_sync(7)
+    anyio.run(partial(app.run_worker, signals=False, until_idle=True))
+
+HOW
+"""
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "start()",
+        "try:\n    start()\nexcept BaseException:\n    pass",
+        "thread = threading.Thread(target=start)\nthread.start()\nthread.join()",
+    ],
+    ids=["plain", "swallowed", "in a thread"],
+)
+def test_an_app_used_without_a_guard_does_nothing_twice(how: str, tmp_path: Path) -> None:
+    """The child would enqueue a job of its own: from a thread, where no guard of a loop sees the main program."""
+    path, store = tmp_path / "shop.py", tmp_path / "jobs.db"
+    path.write_text(UNGUARDED_APP.replace("HOW", how))
+    run(path, str(store))
+
+    async def jobs() -> list[tuple[str, str]]:
+        async with App(f"sqlite:///{store}") as app:
+            return [(view.state.value, str(view.error)) async for view in app.find()]
+
+    ((state, error),) = anyio.run(jobs)
+    assert state == "failed"
+    assert "if __name__ == '__main__'" in error
+
+
+@pytest.mark.parametrize(
+    "way", ["asyncio.run(app.__aenter__())", "app.worker()", "app.executor()", "app.close_sync() or f.enqueue_sync()"]
+)
+def test_every_way_into_an_app_is_refused_while_a_module_is_loaded(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "enters_an_app.py").write_text(
+        f"import asyncio\nfrom taskweave import App\napp = App('memory://')\n@app.task\ndef f(): ...\n{way}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(MissingMainGuard, match="enters_an_app"):
+        loading.load(Address("enters_an_app", "f"))
+    assert "enters_an_app" not in sys.modules
+
+
+def test_a_process_task_of_a_program_that_was_piped_in_is_refused_when_it_is_registered() -> None:
+    text = "from taskweave import App\ndef f(): ...\nApp('memory://').task(f, run_in='process')\n"
+    done = subprocess.run(
+        [sys.executable, "-"], input=text, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert "InvalidTask" in done.stderr
+    assert "typed or piped in" in done.stderr
