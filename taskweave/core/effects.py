@@ -5,9 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeAlias
 
-from attrs import frozen
-
 from taskweave.core.ids import Fence, JobId, Micros
+from taskweave.core.values import frozen
 from taskweave.core.verbs import Claimed, Exchange, Lease, Settlement
 
 

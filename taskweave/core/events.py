@@ -5,10 +5,9 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TypeAlias
 
-from attrs import frozen
-
 from taskweave.core.ids import Fence, JobId, Micros
 from taskweave.core.job import Failure, Spec
+from taskweave.core.values import frozen
 from taskweave.core.verbs import CancelRequested, Exchanged, Lease, LeaseProgress
 
 

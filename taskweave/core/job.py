@@ -13,10 +13,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from taskweave.core.ids import DAY, HOUR, Fence, JobId, Micros
 from taskweave.core.unique import UniqueKey
+from taskweave.core.values import frozen
 from taskweave.exceptions import IllegalTransition
 
 
@@ -214,7 +215,7 @@ class Job:
     spec: Spec
     seq: int
     created_at: Micros
-    due_at: Micros  # when it was first due; run_at changes by retry and snooze, this does not
+    due_at: Micros  # when it was first due, or revived; run_at changes by retry and snooze, this does not
     expires_at: Micros | None
     life: Life = field()
 

@@ -14,10 +14,9 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import ClassVar, Generic, TypeVar
 
-from attrs import frozen
-
 from taskweave.core.ids import Fence, JobId, Micros
 from taskweave.core.job import Failure, Job, Progress, Spec, State, Verb
+from taskweave.core.values import frozen
 
 A_co = TypeVar("A_co", covariant=True)
 

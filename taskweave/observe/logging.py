@@ -18,9 +18,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from attrs import frozen
-
 from taskweave.core.ids import JobId
+from taskweave.core.values import frozen
 
 logger: Final = logging.getLogger("taskweave")
 
