@@ -7,6 +7,8 @@ drain is what taskweave's guarantees cost. The SQL is the least that keeps resul
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 import time
 from collections import deque
 from pathlib import Path
@@ -119,3 +121,22 @@ async def drain(bare: BareMemory | BareSqlite, jobs: int, path: Path) -> tuple[f
         took, cpu = time.perf_counter() - began, time.process_time() - cpu
         await bridge.run(bare.close)
         return took, cpu
+
+
+def main(loop: str, kind: str, jobs: str) -> None:
+    bare = BareMemory() if kind == "memory" else BareSqlite("FULL" if kind == "sqlite-full" else "NORMAL")
+    options: dict[str, Any] = {"use_uvloop": True} if loop == "uvloop" else {}
+    with tempfile.TemporaryDirectory(prefix="taskweave-bench-") as folder:
+        took, cpu = anyio.run(
+            drain,
+            bare,
+            int(jobs),
+            Path(folder),
+            backend="trio" if loop == "trio" else "asyncio",
+            backend_options=options,
+        )
+    print(json.dumps({"jobs_per_second": int(jobs) / took, "cpu_us_per_job": cpu / int(jobs) * 1e6}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,152 +1,133 @@
-"""taskweave bench: how many no-op jobs this machine drains in a second, beside a bare loop on the same store.
+"""taskweave bench: what this machine does in a second, and what a job waits and costs.
 
-The floor does what any worker must do and nothing else: claim 100, run each as a task of the event loop, settle 100,
-through the same store verbs. What lies between the floor and the drain is what the engine costs. Each figure is the
-median of its rounds, with the slowest and the fastest; the rounds of all figures take turns, so that a noisy machine
-disturbs them alike.
+Each measurement is a process of its own; the rounds of all of them take turns, so that a machine which changes its
+speed disturbs them alike. Given are medians with the slowest and the fastest; ratios are taken inside a round. The
+floor does what any worker must do and nothing else, through the same store: claim 100, run each as a task of the
+loop, settle 100.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import sqlite3
 import statistics
-import tempfile
-from collections.abc import Awaitable, Callable
-from functools import partial
-from pathlib import Path
-from typing import Any, Final, TypeAlias
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias
 
-import anyio
 import click
 from attrs import frozen
 
-from taskweave._runtime.env import SystemEnv
-from taskweave._runtime.executor import TaskExecutor
-from taskweave.abc import TaskStore
-from taskweave.app import App
-from taskweave.cli.loops import backend_option, run_on
-from taskweave.cli.output import Document, emit_json, say, show_table
+from taskweave.cli.output import emit_json, say, show_table
 from taskweave.cli.reach import json_option
-from taskweave.connect import connect
-from taskweave.core.ids import MINUTE, SECOND, Micros
-from taskweave.core.job import Spec, Verb
-from taskweave.core.verbs import Claimed, Enqueue, Exchange, Settlement
+from taskweave.exceptions import WorkerFailed
 
-BATCH: Final = 1_000
-FLOOR_BATCH: Final = 100
-TASK: Final = "bench.noop"
-QUEUE: Final = "bench"
-
-Round: TypeAlias = Callable[[TaskStore, int], Awaitable[Micros]]
-
-
-async def noop() -> None:
-    """The job that costs nothing."""
+SECONDS_MAX: Final = 900  # of one measurement
+Round: TypeAlias = dict[str, float]
 
 
 @frozen
-class Figure:
-    """Jobs per second of each round."""
+class Step:
+    """One measure on one store and loop; `jobs` where the measure has a size of its own."""
 
+    measure: str
+    loop: str
     store: str
-    what: str
-    rates: tuple[float, ...]
+    jobs: int = 0
 
-    @property
-    def median(self) -> float:
-        return statistics.median(self.rates)
 
-    def document(self) -> Document:
-        return {
-            "store": self.store,
-            "what": self.what,
-            "jobs_per_second": round(self.median),
-            "slowest": round(min(self.rates)),
-            "fastest": round(max(self.rates)),
-            "rounds": len(self.rates),
-        }
+def plan_of(loops: Sequence[str], scale: bool) -> list[Step]:
+    """What a round measures, in its order."""
+    steps = [
+        Step(measure, loop, store)
+        for store in ("memory", "sqlite", "sqlite-full")
+        for loop in (loops if store != "sqlite-full" else loops[:1])
+        for measure in ("floor", "drain")
+    ]
+    first = loops[0]
+    steps += [Step("enqueue", first, store) for store in ("memory", "sqlite")]
+    steps += [Step("latency", first, "memory", 100), Step("latency_across", first, "sqlite", 100)]
+    steps += [Step("latency", loop, "sqlite", 100) for loop in loops]
+    steps += [Step("rest", first, store, 5_000) for store in ("memory", "sqlite")]
+    steps += [Step("memory", first, "memory", 20_000), Step("imported", first, "memory", 5)]
+    if scale:
+        steps += [Step("claim", first, store, jobs) for store in ("memory", "sqlite") for jobs in (10_000, 1_000_000)]
+    return steps
 
 
 @click.command()
-@click.option("--jobs", default=5_000, show_default=True, type=click.IntRange(100, 1_000_000))
+@click.option("--jobs", default=20_000, show_default=True, type=click.IntRange(100, 1_000_000))
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 100))
-@click.option("--only", type=click.Choice(["memory", "sqlite"]), help="Only this store.")
+@click.option("--only", metavar="TEXT", help="Only measures whose name contains this: floor, drain, enqueue …")
+@click.option(
+    "--loop",
+    "loops",
+    multiple=True,
+    type=click.Choice(["asyncio", "uvloop", "trio"]),
+    default=("asyncio", "trio"),
+    show_default=True,
+    help="The event loops to run on.",
+)
+@click.option("--scale", is_flag=True, help="Claims on 10,000 and 1,000,000 queued jobs too.")
 @json_option
-@backend_option
-def bench(jobs: int, rounds: int, only: str | None, as_json: bool, backend: str) -> None:
-    """Measure enqueue, drain and floor with no-op jobs, on the memory store and on SQLite."""
-    stores = [only] if only else ["memory", "sqlite"]
-    rates: dict[tuple[str, str], list[float]] = {}
-    for _ in range(rounds):
-        for store in stores:
-            for what, rate in run_on(backend, partial(measured, store, jobs)).items():
-                rates.setdefault((store, what), []).append(rate)
-    figures = [Figure(store, what, tuple(each)) for (store, what), each in rates.items()]
+def bench(jobs: int, rounds: int, only: str | None, loops: tuple[str, ...], scale: bool, as_json: bool) -> None:
+    """Measure drain, enqueue, latency, rest and memory with no-op jobs, on the memory store and on SQLite."""
+    steps = [step for step in plan_of(loops, scale) if only is None or only in step.measure]
+    found: dict[Step, list[Round]] = {step: [] for step in steps}
+    for turn in range(rounds):
+        for number, step in enumerate(steps, 1):
+            if not as_json and sys.stderr.isatty():
+                click.echo(f"\rround {turn + 1}/{rounds}, {number}/{len(steps)} {step.measure:<20}", nl=False, err=True)
+            found[step].append(measured(step, jobs))
     if as_json:
-        emit_json({"backend": backend, "jobs": jobs, "figures": [figure.document() for figure in figures]})
+        emit_json({"jobs": jobs, "rounds": rounds, "figures": [document(*each) for each in found.items()]})
         return
-    say(f"{jobs} no-op jobs on {backend}, one process, medians of {rounds} rounds, jobs/s")
-    floors = {figure.store: figure.median for figure in figures if figure.what == "floor"}
-    show_table(
-        ("store", "what", "#median", "#slowest", "#fastest", "#of the floor"),
-        [_row(figure, floors[figure.store]) for figure in figures],
+    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} processors"
+    say(f"{jobs} no-op jobs, {rounds} rounds, median (slowest to fastest); {versions}")
+    show_table(("measure", "store", "loop", "figure", "#median", "#range"), list(rows_of(found)))
+
+
+def measured(step: Step, jobs: int) -> Round:
+    """Raises WorkerFailed with the last line of what went wrong."""
+    command = [sys.executable, "-m", "taskweave.cli.bench_measures", step.measure, step.loop, step.store]
+    done = subprocess.run(
+        [*command, str(step.jobs or jobs)], capture_output=True, text=True, timeout=SECONDS_MAX, check=False
     )
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise WorkerFailed(f"the measurement {step.measure} on {step.store} and {step.loop} failed: {last}")
+    return {str(name): float(value) for name, value in json.loads(done.stdout).items()}
 
 
-def _row(figure: Figure, floor: float) -> tuple[str, ...]:
-    share = "" if figure.what == "enqueue" else f"{100 * figure.median / floor:.0f} %"
-    rates = (figure.median, min(figure.rates), max(figure.rates))
-    return figure.store, figure.what, *(f"{rate:,.0f}" for rate in rates), share
+def document(step: Step, rounds: Sequence[Round]) -> dict[str, object]:
+    facts = {name: [round[name] for round in rounds] for name in rounds[0]}
+    return {"measure": step.measure, "store": step.store, "loop": step.loop, "jobs": step.jobs or None, **facts}
 
 
-async def measured(store: str, jobs: int) -> dict[str, float]:
-    """One round on fresh stores: jobs per second of enqueueing, of the floor and of the drain."""
-    took: dict[str, Micros] = {}
-    with tempfile.TemporaryDirectory(prefix="taskweave-bench-") as folder:
-        for what, drained in (("floor", floor), ("drain", drain)):
-            url = "memory://" if store == "memory" else f"sqlite:///{Path(folder) / what}.db"
-            async with connect(url) as opened:
-                took["enqueue"] = await enqueue(opened, jobs)
-                took[what] = await drained(opened, jobs)
-    return {what: jobs * SECOND / max(1, micros) for what, micros in took.items()}
+def rows_of(found: dict[Step, list[Round]]) -> Iterable[tuple[str, ...]]:
+    for step, rounds in found.items():
+        name = f"{step.measure} {step.jobs:,}" if step.measure == "claim" else step.measure
+        for fact in rounds[0]:
+            yield name, step.store, step.loop, fact.replace("_", " "), *spread([round[fact] for round in rounds])
+        if step.measure == "drain":
+            for what, other in (("of the floor", Step("floor", step.loop, step.store)), _asyncio_of(step)):
+                if other != step and other in found:
+                    yield name, step.store, step.loop, what, *spread(list(_ratios(rounds, found[other])))
 
 
-async def enqueue(store: TaskStore, jobs: int) -> Micros:
-    """The store verb alone, 1,000 jobs a call."""
-    env = SystemEnv()
-    specs = [Spec(env.new_id(), TASK, QUEUE, b"[[],{}]") for _ in range(jobs)]
-    began = env.now()
-    for start in range(0, jobs, BATCH):
-        await store.apply(Enqueue(tuple(specs[start : start + BATCH])))
-    return env.now() - began
+def _asyncio_of(step: Step) -> tuple[str, Step]:
+    return "of asyncio", Step(step.measure, "asyncio", step.store)
 
 
-async def floor(store: TaskStore, jobs: int) -> Micros:
-    """Claim 100, run each as a task, settle 100; until all are done."""
-    env = SystemEnv()
-    began = env.now()
-    settle: tuple[Settlement, ...] = ()
-    done = 0
-    while done < jobs or settle:
-        request = Exchange("floor", env.new_id(), FLOOR_BATCH, (QUEUE,), (TASK,), MINUTE, settle)
-        claimed = (await store.apply(request)).claimed
-        async with anyio.create_task_group() as group:
-            for _ in claimed:
-                group.start_soon(noop)
-        settle = tuple(_succeeded(job) for job in claimed)
-        done += len(claimed)
-    return env.now() - began
+def _ratios(rounds: Sequence[Round], others: Sequence[Round]) -> Iterable[float]:
+    for one, other in zip(rounds, others, strict=True):
+        yield one["jobs_per_second"] / other["jobs_per_second"]
 
 
-def _succeeded(job: Claimed) -> Settlement:
-    return Settlement(job.id, job.fence, Verb.SUCCEED, b"null")
-
-
-async def drain(store: TaskStore, jobs: int) -> Micros:
-    """A TaskExecutor with its defaults, until nothing is left."""
-    env = SystemEnv()
-    app: Any = App("memory://")
-    work = app.task(noop, name=TASK).work
-    executor = TaskExecutor(store, [work], queues=(QUEUE,))
-    began = env.now()
-    await executor.run_until_idle()
-    return env.now() - began
+def spread(values: Sequence[float]) -> tuple[str, str]:
+    """The median, and the range, with as many digits as they are worth."""
+    shown = "{:,.0f}".format if max(values) >= 100 else "{:.2f}".format
+    return shown(statistics.median(values)), f"{shown(min(values))} to {shown(max(values))}"

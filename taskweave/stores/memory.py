@@ -24,7 +24,7 @@ from attrs import define, field
 
 from taskweave.abc import Clock
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX
-from taskweave.core.ids import Micros
+from taskweave.core.ids import Duration, Micros, span_us
 from taskweave.core.queue import Queue
 from taskweave.core.verbs import Op
 from taskweave.stores.clock import SystemClock
@@ -49,7 +49,7 @@ class MemoryTaskStore:
     """Every op happens completely or not at all, and is gone with the process.
 
     `clock` gives store time, by default the machine's. At most `jobs_max` jobs, finished ones included; the oldest
-    finished make room for new ones. `aging_us` is what one step of priority is worth in microseconds of waiting.
+    finished make room for new ones. `aging` is what one step of priority is worth in waiting.
     `apply` raises InvalidInput and StoreFull; nothing was stored then.
     """
 
@@ -58,10 +58,11 @@ class MemoryTaskStore:
         clock: Clock | None = None,
         *,
         jobs_max: int = JOBS_MAX,
-        aging_us: Micros | None = None,
+        aging: Duration | None = None,
         payload_bytes_max: int = PAYLOAD_BYTES_MAX,
     ) -> None:
         self._clock: Clock = SystemClock() if clock is None else clock
+        aging_us = None if aging is None else span_us(aging, "aging") or None
         self._shared = _Shared(Queue(aging_us, jobs_max, payload_bytes_max))
         self._ops = 0
 

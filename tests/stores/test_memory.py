@@ -93,7 +93,7 @@ async def test_time_is_the_clocks_unless_it_is_given() -> None:
 
 
 async def test_its_settings_reach_the_machine() -> None:
-    store = MemoryTaskStore(HandClock(), jobs_max=2, aging_us=10)
+    store = MemoryTaskStore(HandClock(), jobs_max=2, aging="10us")
     await store.apply(Enqueue((spec("old"),)))
     await store.apply(Enqueue((spec("new", priority=1),)), at=1_000 * SECOND + 11)
     answer = await store.apply(claim("c"), at=1_001 * SECOND)
