@@ -59,7 +59,7 @@ def uuid7(wall: Micros, random_bits: int) -> JobId:
     by one process sort by creation within a millisecond too.
     """
     milliseconds, micros = divmod(wall, 1_000)
-    sub = (micros << 2) | (random_bits & 3)
-    tail = (random_bits >> 2) & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
-    text = f"{milliseconds & 0xFFFF_FFFF_FFFF:012x}7{sub:03x}{tail:016x}"
+    time = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | (micros << 2 | random_bits & 3) << 64
+    tail = random_bits >> 2 & 0x3FFF_FFFF_FFFF_FFFF
+    text = "%032x" % (time | tail | 0x7000_8000_0000_0000_0000)  # version 7, variant 2
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
