@@ -12,8 +12,13 @@ def main() -> None:
         print("error: the taskweave command needs its extra; run: pip install 'taskweave[cli]'", file=sys.stderr)
         sys.exit(1)
     from taskweave.cli import root
+    from taskweave.cli.leaving import leave
 
-    root(prog_name="taskweave")
+    try:
+        root(prog_name="taskweave")
+    except SystemExit as end:
+        leave(end.code)
+        raise
 
 
 if __name__ == "__main__":

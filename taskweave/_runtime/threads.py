@@ -12,13 +12,14 @@ Rules
   slots     a thread that was left behind keeps its token of the limit until it really ends
   context   the function sees a copy of the caller's context variables
 Limits: code that swallows BaseException goes on; a thread in a call into C that never returns keeps its memory and
-  its slot, and on asyncio keeps the interpreter from ending by itself (`left_behind` tells). What must be stoppable
-  belongs into process mode.
+  its slot, and on asyncio keeps the interpreter from ending by itself (it is logged, `left_behind` counts, and the
+  command `taskweave worker` ends all the same). What must be stoppable belongs into process mode.
 """
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -32,6 +33,8 @@ import anyio.to_thread
 from taskweave._runtime.work import Work
 
 GRACE_SECONDS: Final = 0.5
+
+log = logging.getLogger("taskweave.worker")
 
 
 class ThreadCancelled(BaseException):
@@ -48,8 +51,9 @@ def _raise_in(thread: int, error: type[BaseException] | None) -> None:
 class _Run:
     """One function in one thread. `host` is the thread's side, `stop` and `ended` the loop's."""
 
-    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._fn, self._args, self._kwargs = fn, args, kwargs
+    def __init__(self, work: Work, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.task = work.name
+        self._fn, self._args, self._kwargs = work.fn, args, kwargs
         self._lock = threading.Lock()
         self._thread: int | None = None
         self._stopped = False
@@ -116,7 +120,7 @@ class ThreadMode:
 
     async def run(self, work: Work, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Return what the function returns, or raise what it raises."""
-        run = _Run(work.fn, args, kwargs)
+        run = _Run(work, args, kwargs)
         await self._limiter.acquire_on_behalf_of(run)
         try:
             await anyio.to_thread.run_sync(run.host, abandon_on_cancel=True, limiter=self._unlimited)
@@ -154,3 +158,5 @@ class ThreadMode:
         self.left_behind += 1
         with anyio.move_on_after(self._grace):
             await ended.wait()
+        if not ended.is_set():
+            log.warning("task %s does not stop: it waits in C code, and its thread was left behind", run.task)

@@ -27,6 +27,7 @@ APP = '''\
 """An app for tests of the command line."""
 
 import logging
+import time
 from pathlib import Path
 
 import anyio
@@ -46,6 +47,13 @@ async def hello(name: str) -> str:
 @app.task(queue="mail", retry=Retry(2, base="1ms"))
 def broken(secret: str) -> None:
     raise ValueError("no\\nsuch \\x1b[31m[bold]address")
+
+
+@app.task
+def stuck() -> None:
+    """Waits in C code, where nothing can stop it."""
+    log.info("asleep")
+    time.sleep(60)
 
 
 @app.task

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,34 @@ def test_the_grace_is_bounded(running: Start, loaded: Any, folder: Path) -> None
     worker.signal(signal.SIGTERM)
     assert worker.exit_code() == 0, worker.lines
     assert states(loaded, ids) == [("ready", 0)]
+
+
+@BOTH
+@pytest.mark.proves(41)
+def test_a_thread_that_sleeps_in_c_does_not_keep_a_drained_worker(
+    running: Start, loaded: Any, folder: Path, backend: str
+) -> None:
+    """I24: the exit comes at most 2 s after the grace."""
+    ids = enqueue(loaded, ("stuck", ()))
+    worker = running("worker", "jobsapp.py", "--grace", "1s", "--backend", backend)
+    worker.until("asleep")
+    began = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    assert worker.exit_code() == 0, worker.lines
+    assert time.monotonic() - began <= 1.0 + 2.0
+    assert any("task jobsapp.stuck does not stop" in line and ids[0] in line for line in worker.lines), worker.lines
+    assert states(loaded, ids) == [("ready", 0)]
+
+
+def test_dev_ends_although_a_thread_sleeps_in_c(running: Start, loaded: Any) -> None:
+    enqueue(loaded, ("stuck", ()))
+    dev = running("dev", "jobsapp.py")
+    dev.until("asleep")
+    began = time.monotonic()
+    dev.signal(signal.SIGINT)
+    assert dev.exit_code() in (0, 130), dev.lines
+    assert time.monotonic() - began <= 2.0 + 2.0
+    assert any("left behind" in line for line in dev.lines), "its worker drained, it was not killed"
 
 
 def scrape(url: str) -> dict[tuple[str, ...], float]:

@@ -167,7 +167,7 @@ def test_a_stop_between_the_functions_end_and_its_report_is_taken_back() -> None
         started.set()
         go.wait(30)
 
-    run = _Run(function, (), {})
+    run = _Run(Work("function", function, work_of(tasks.add).codec, "thread"), (), {})
     run._lock = lock = threading.RLock()  # type: ignore[assignment]  # so that the stop may come from its holder
 
     def thread() -> None:
@@ -194,7 +194,7 @@ def test_a_stop_between_the_functions_end_and_its_report_is_taken_back() -> None
 
 def test_a_run_stopped_before_it_began_does_not_begin() -> None:
     ran = threading.Event()
-    run = _Run(ran.set, (), {})
+    run = _Run(Work("set", ran.set, work_of(tasks.add).codec, "thread"), (), {})
     assert not run.stop(lambda: None)
     run.host()
     assert not ran.is_set()
