@@ -171,13 +171,14 @@ async def test_nothing_survives_a_worker_that_was_killed(
     with subprocess.Popen(command, env=env) as worker:  # noqa: ASYNC220 - killed and reaped whatever the loop does
         try:
             pid = int(await read(started))
-            children = [int(child) for child in _children(worker.pid)]
-            assert len(children) == 2
+            with anyio.fail_after(30):  # the other child may be a moment behind, and nothing tells of it
+                while len(children := [int(child) for child in _children(worker.pid)]) < 2:
+                    await anyio.sleep(0.01)
             watched = [os.pidfd_open(each) for each in {pid, *children}]
         finally:
             worker.send_signal(signal.SIGKILL)
     for each in watched:
-        await gone(each, 2)
+        await gone(each, 10)
 
 
 def _children(pid: int) -> list[str]:
