@@ -14,7 +14,10 @@ log = logging.getLogger("taskweave.worker")
 
 
 class Watching:
-    """Tells every observer; one that raises is logged once and told on. Falsy without observers, to skip the work."""
+    """Tells every observer; one that raises is logged once and told on. Falsy without observers, to skip the work.
+
+    What is told once for each attempt is written out, since a closure would cost as much as the observer.
+    """
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
@@ -23,20 +26,24 @@ class Watching:
     def __bool__(self) -> bool:
         return bool(self._observers)
 
-    def _each(self, tell: Callable[[Observer], None]) -> None:
-        for observer in self._observers:
-            try:
-                tell(observer)
-            except Exception:
-                if id(observer) not in self._failed:
-                    self._failed.add(id(observer))
-                    log.exception("observer %r failed; later failures are not logged", type(observer).__name__)
+    def _failing(self, observer: Observer) -> None:
+        if id(observer) not in self._failed:
+            self._failed.add(id(observer))
+            log.exception("observer %r failed; later failures are not logged", type(observer).__name__)
 
     def started(self, jobs: Sequence[Claimed]) -> None:
-        self._each(lambda observer: observer.started(jobs))
+        for observer in self._observers:
+            try:
+                observer.started(jobs)
+            except Exception:  # noqa: BLE001 - logged
+                self._failing(observer)
 
     def ended(self, run: RunEnded, job: Claimed, run_us: Micros) -> None:
-        self._each(lambda observer: observer.ended(run, job, run_us))
+        for observer in self._observers:
+            try:
+                observer.ended(run, job, run_us)
+            except Exception:  # noqa: BLE001 - logged
+                self._failing(observer)
 
     def settled(self, settled: Sequence[Settlement]) -> None:
         self._each(lambda observer: observer.settled(settled))
@@ -46,3 +53,10 @@ class Watching:
 
     def slots(self, used: int, total: int) -> None:
         self._each(lambda observer: observer.slots(used, total))
+
+    def _each(self, tell: Callable[[Observer], None]) -> None:
+        for observer in self._observers:
+            try:
+                tell(observer)
+            except Exception:  # noqa: BLE001 - logged
+                self._failing(observer)

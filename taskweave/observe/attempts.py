@@ -17,6 +17,7 @@ from taskweave.core.verbs import Claimed, Settlement
 
 ENDED_MAX: Final = 10_000  # attempts that ended and whose settlement has not been heard of
 
+_SUCCEED: Final = Verb.SUCCEED
 _OUTCOMES: Final = {
     Verb.SUCCEED: "succeeded",
     Verb.FAIL: "failed",
@@ -42,25 +43,35 @@ class AttemptBook:
 
     def ended(self, job: Claimed) -> None:
         """The run is over; one that was settled before its end (it ignored its cancellation) is not kept again."""
-        known = self._running.get(job.spec.id)
+        if self.forget(job):
+            self._ended[job.spec.id] = job
+            if len(self._ended) > ENDED_MAX:
+                del self._ended[next(iter(self._ended))]
+
+    def forget(self, job: Claimed) -> bool:
+        """The run is over, and nobody will ask for its settlement; False when it was not running."""
+        id = job.spec.id
+        known = self._running.get(id)
         if known is None or known.fence != job.fence:
-            return
-        del self._running[job.spec.id]
-        self._ended[job.spec.id] = job
-        if len(self._ended) > ENDED_MAX:
-            del self._ended[next(iter(self._ended))]
+            return False
+        del self._running[id]
+        return True
 
     def settled(self, settlements: Sequence[Settlement]) -> Iterator[tuple[Claimed, Settlement, str]]:
         """Yield each known attempt with its settlement and the outcome in words, once."""
+        ended, running = self._ended, self._running
         for settlement in settlements:
-            job = self._take(settlement)
-            if job is not None:
-                verb, _, _ = verdict(job.spec, job.attempt, 0, None, settlement)
-                yield job, settlement, _OUTCOMES.get(verb, verb.value)
+            id = settlement.id
+            for book in (ended, running):
+                job = book.get(id)
+                if job is not None and job.fence == settlement.fence:
+                    del book[id]
+                    yield job, settlement, _outcome(job, settlement)
+                    break
 
-    def _take(self, settlement: Settlement) -> Claimed | None:
-        for book in (self._ended, self._running):
-            job = book.get(settlement.id)
-            if job is not None and job.fence == settlement.fence:
-                return book.pop(settlement.id)
-        return None
+
+def _outcome(job: Claimed, settlement: Settlement) -> str:
+    if settlement.verb is _SUCCEED:
+        return "succeeded"
+    verb, _, _ = verdict(job.spec, job.attempt, 0, None, settlement)
+    return _OUTCOMES.get(verb, verb.value)

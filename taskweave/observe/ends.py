@@ -8,9 +8,13 @@ from typing import Final
 
 from taskweave.core.events import Ending, RunEnded
 from taskweave.core.ids import SECOND, JobId, Micros
+from taskweave.core.job import Verb
 from taskweave.core.verbs import Claimed, Settlement
 from taskweave.observe.attempts import AttemptBook
 from taskweave.observe.logging import JobFields, logger, shortened
+
+_RETURNED: Final = Ending.RETURNED
+_SUCCEED: Final = Verb.SUCCEED
 
 RUNS_MAX: Final = 10_000  # runs whose settlement has not been heard of
 
@@ -31,15 +35,19 @@ class LogObserver:
         self._book.started(jobs)
 
     def ended(self, run: RunEnded, job: Claimed, run_us: Micros) -> None:
+        if run.ending is _RETURNED and not logger.isEnabledFor(self._success_level):
+            self._book.forget(job)  # it can only succeed, and that is not logged
+            return
         self._book.ended(job)
         if run.ending is Ending.DIED:
             logger.warning("its process died", extra={"taskweave_job": self._fields(job)})
-        if logger.isEnabledFor(self._success_level) or run.ending is not Ending.RETURNED:
-            if len(self._run_us) >= RUNS_MAX:  # of refused settlements: nobody asks for these any more
-                self._run_us.clear()
-            self._run_us[job.id, job.fence] = run_us
+        if len(self._run_us) >= RUNS_MAX:  # of refused settlements: nobody asks for these any more
+            self._run_us.clear()
+        self._run_us[job.id, job.fence] = run_us
 
     def settled(self, settled: Sequence[Settlement]) -> None:
+        if not logger.isEnabledFor(self._success_level):
+            settled = [settlement for settlement in settled if settlement.verb is not _SUCCEED]
         for job, settlement, outcome in self._book.settled(settled):
             run_us = self._run_us.pop((job.id, job.fence), None)
             level = self._level(outcome)

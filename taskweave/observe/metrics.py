@@ -10,27 +10,29 @@ Families (seconds and bytes, as Prometheus wants them):
 
 Ends are counted when their settlement is durable, so the counters of all workers together equal the store's; what
 the store ends without a worker (a reaped poison job, an operator's cancel) shows in taskweave_queue_jobs alone.
-Each (task, queue) keeps its children: looking them up by labels at every event costs four times the increment.
+What happens once for each attempt is counted in plain numbers (`tallies`) and turned into samples at a scrape: the
+library's own counters cost five times as much. What happens once for each call of the store uses them.
 The collector of queue depths only shows the last Stats given to it; a scrape never waits for the store inside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from math import inf
 from typing import Final
-
-from attrs import frozen
 
 from taskweave.core.events import RunEnded
 from taskweave.core.ids import SECOND, Micros
 from taskweave.core.verbs import Claimed, Settlement, Stats
 from taskweave.exceptions import MissingExtra
-from taskweave.observe.attempts import AttemptBook
+from taskweave.observe.tallies import Buckets, Tallies
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-    from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
     from prometheus_client.registry import Collector
+    from prometheus_client.utils import floatToGoString
 except ImportError as missing:
     raise MissingExtra("metrics for Prometheus", "metrics") from missing
 
@@ -43,14 +45,35 @@ _LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _LABELS: Final = ("task", "queue")
 
 
-@frozen
-class _Children:
-    """The kept children of one (task, queue); those by outcome are made when first needed."""
+class Attempts(Collector):
+    """Shows the tallies of attempts: starts, ends by outcome, time waited, time run."""
 
-    started: Counter
-    wait: Histogram
-    run: Histogram
-    ends: dict[str, Counter]
+    def __init__(self) -> None:
+        self.tallies = Tallies(_WAIT_BUCKETS, _RUN_BUCKETS)
+
+    def collect(self) -> Iterable[Metric]:
+        started = CounterMetricFamily("taskweave_attempts_started", "Attempts started.", labels=_LABELS)
+        settled = CounterMetricFamily(
+            "taskweave_attempts_settled", "Attempts whose end is durable.", labels=(*_LABELS, "outcome")
+        )
+        wait = HistogramMetricFamily("taskweave_wait_seconds", "From runnable to started.", labels=_LABELS)
+        run = HistogramMetricFamily("taskweave_run_seconds", "Execution time of an attempt.", labels=_LABELS)
+        for labels, tally in self.tallies.items():
+            started.add_metric(labels, tally.started)
+            for outcome, number in list(tally.ends.items()):
+                settled.add_metric((*labels, outcome), number)
+            wait.add_metric(labels, *_cumulated(tally.wait))
+            run.add_metric(labels, *_cumulated(tally.run))
+        return started, settled, wait, run
+
+
+def _cumulated(buckets: Buckets) -> tuple[list[tuple[str, float]], float]:
+    """Prometheus' buckets, each with all that are smaller, and the sum in seconds."""
+    bounds = [bound / SECOND for bound in buckets.bounds_us] + [inf]
+    counts = accumulate(list(buckets.counts))
+    return [(floatToGoString(bound), count) for bound, count in zip(bounds, counts, strict=True)], (
+        buckets.sum_us / SECOND
+    )
 
 
 class QueueDepths(Collector):
@@ -83,30 +106,8 @@ class PrometheusObserver:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry = registry or CollectorRegistry()
         self.depths = QueueDepths()
-        self._book = AttemptBook()
-        self._children: dict[tuple[str, str], _Children] = {}
+        self._attempts = Attempts()
         self._calls: dict[str, Histogram] = {}
-        self._started = Counter("taskweave_attempts_started", "Attempts started.", _LABELS, registry=registry)
-        self._settled = Counter(
-            "taskweave_attempts_settled",
-            "Attempts whose end is durable.",
-            (*_LABELS, "outcome"),
-            registry=registry,
-        )
-        self._wait = Histogram(
-            "taskweave_wait_seconds",
-            "From runnable to started.",
-            _LABELS,
-            buckets=_WAIT_BUCKETS,
-            registry=registry,
-        )
-        self._run = Histogram(
-            "taskweave_run_seconds",
-            "Execution time of an attempt.",
-            _LABELS,
-            buckets=_RUN_BUCKETS,
-            registry=registry,
-        )
         self._store = Histogram(
             "taskweave_store_call_seconds",
             "Time of a call to the store.",
@@ -128,27 +129,18 @@ class PrometheusObserver:
         )
         self._slots_used = Gauge("taskweave_slots_used", "Attempts running now.", registry=registry)
         self._slots = Gauge("taskweave_slots", "Attempts that may run at once.", registry=registry)
+        registry.register(self._attempts)
         registry.register(self.depths)
         ProcessCollector(registry=registry)
 
     def started(self, jobs: Sequence[Claimed]) -> None:
-        self._book.started(jobs)
-        for job in jobs:
-            children = self._of(job)
-            children.started.inc()
-            children.wait.observe(job.wait_us / SECOND)
+        self._attempts.tallies.started(jobs)
 
     def ended(self, run: RunEnded, job: Claimed, run_us: Micros) -> None:
-        self._book.ended(job)
-        self._of(job).run.observe(run_us / SECOND)
+        self._attempts.tallies.ended(job, run_us)
 
     def settled(self, settled: Sequence[Settlement]) -> None:
-        for job, _, outcome in self._book.settled(settled):
-            ends = self._of(job).ends
-            counter = ends.get(outcome)
-            if counter is None:
-                counter = ends[outcome] = self._settled.labels(job.spec.task, job.spec.queue, outcome)
-            counter.inc()
+        self._attempts.tallies.settled(settled)
 
     def store_called(self, verb: str, took_us: Micros, problem: str | None) -> None:
         histogram = self._calls.get(verb)
@@ -173,12 +165,3 @@ class PrometheusObserver:
     def exposed(self) -> bytes:
         """The registry in Prometheus' text format; may take tens of milliseconds, so call it in a thread."""
         return generate_latest(self.registry)
-
-    def _of(self, job: Claimed) -> _Children:
-        key = (job.spec.task, job.spec.queue)
-        children = self._children.get(key)
-        if children is None:
-            children = self._children[key] = _Children(
-                self._started.labels(*key), self._wait.labels(*key), self._run.labels(*key), {}
-            )
-        return children
