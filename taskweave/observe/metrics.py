@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from math import inf
 from typing import Final
 
 from taskweave.core.events import RunEnded
@@ -32,7 +31,6 @@ try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
     from prometheus_client.registry import Collector
-    from prometheus_client.utils import floatToGoString
 except ImportError as missing:
     raise MissingExtra("metrics for Prometheus", "metrics") from missing
 
@@ -69,11 +67,8 @@ class Attempts(Collector):
 
 def _cumulated(buckets: Buckets) -> tuple[list[tuple[str, float]], float]:
     """Prometheus' buckets, each with all that are smaller, and the sum in seconds."""
-    bounds = [bound / SECOND for bound in buckets.bounds_us] + [inf]
-    counts = accumulate(list(buckets.counts))
-    return [(floatToGoString(bound), count) for bound, count in zip(bounds, counts, strict=True)], (
-        buckets.sum_us / SECOND
-    )
+    names = [str(bound / SECOND) for bound in buckets.bounds_us] + ["+Inf"]
+    return list(zip(names, accumulate(list(buckets.counts)), strict=True)), buckets.sum_us / SECOND
 
 
 class QueueDepths(Collector):
