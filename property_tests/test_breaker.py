@@ -21,7 +21,7 @@ from taskweave.core.breaker import Breaker, BreakerState, Phase
 from taskweave.core.ids import Micros
 
 WALK = settings(max_examples=200, stateful_step_count=50, derandomize=True, deadline=None)
-HUNT = settings(WALK, phases=[Part.generate], max_examples=800, report_multiple_bugs=False, print_blob=False)
+HUNT = settings(WALK, phases=[Part.generate], max_examples=5_000, report_multiple_bugs=False, print_blob=False)
 WINDOW, COOLDOWN, LEASE = 100, 50, 30
 NEXT = {
     (Phase.CLOSED, Phase.OPEN),

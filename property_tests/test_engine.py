@@ -286,7 +286,7 @@ class Cluster(RuleBasedStateMachine):
 
 LONG = settings(max_examples=80, stateful_step_count=60, deadline=None, derandomize=True)
 SHORT = settings(
-    max_examples=200,
+    max_examples=5_000,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,

@@ -17,7 +17,7 @@ from taskweave.core.verbs import Change, Settlement
 
 LEASE_US = 1_000
 WALK = settings(max_examples=200, stateful_step_count=40, derandomize=True, deadline=None)
-HUNT = settings(WALK, phases=[Phase.generate], max_examples=300, report_multiple_bugs=False, print_blob=False)
+HUNT = settings(WALK, phases=[Phase.generate], max_examples=5_000, report_multiple_bugs=False, print_blob=False)
 
 AGAIN = (Verb.RETRY, Verb.SNOOZE, Verb.RELEASE)
 ENDS = [*AGAIN, *AGAIN, Verb.FAIL, Verb.CANCEL, Verb.SUCCEED]

@@ -36,7 +36,7 @@ from taskweave.core.verbs import (
 
 LEASE_US = 1_000
 WALK = settings(max_examples=80, stateful_step_count=40, derandomize=True, deadline=None)
-HUNT = settings(WALK, phases=[Phase.generate], max_examples=300, report_multiple_bugs=False, print_blob=False)
+HUNT = settings(WALK, phases=[Phase.generate], max_examples=5_000, report_multiple_bugs=False, print_blob=False)
 
 owners = st.sampled_from("mn")
 AGAIN = [Verb.RETRY, Verb.SNOOZE, Verb.RELEASE, Verb.RELEASE]

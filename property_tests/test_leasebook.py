@@ -28,7 +28,7 @@ from taskweave.core.verbs import Lease
 
 LEASE_US = 3_000
 WALK = settings(max_examples=200, stateful_step_count=50, derandomize=True, deadline=None)
-HUNT = settings(WALK, phases=[Phase.generate], max_examples=500, report_multiple_bugs=False, print_blob=False)
+HUNT = settings(WALK, phases=[Phase.generate], max_examples=5_000, report_multiple_bugs=False, print_blob=False)
 
 leases = st.builds(Lease, st.sampled_from("abcdef"), st.integers(1, 2))
 

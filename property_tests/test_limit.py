@@ -18,7 +18,7 @@ from taskweave.core.ids import Micros
 from taskweave.core.limit import Concurrency, Debt, Holder, SlidingWindow, TokenBucket
 
 PROFILE = settings(max_examples=300, derandomize=True, deadline=None)
-HUNT = settings(PROFILE, phases=[Phase.generate], max_examples=1_000, report_multiple_bugs=False, print_blob=False)
+HUNT = settings(PROFILE, phases=[Phase.generate], max_examples=5_000, report_multiple_bugs=False, print_blob=False)
 
 Arrivals: TypeAlias = list[tuple[Micros, bool]]  # the pause before, and whether it waits when it is refused
 arrivals = st.lists(

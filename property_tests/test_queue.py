@@ -51,7 +51,7 @@ from taskweave.exceptions import UniqueConflict
 
 LEASE_US = 1_000
 WALK = settings(max_examples=80, stateful_step_count=40, derandomize=True, deadline=None)
-HUNT = settings(WALK, phases=[Phase.generate], max_examples=300, report_multiple_bugs=False, print_blob=False)
+HUNT = settings(WALK, phases=[Phase.generate], max_examples=5_000, report_multiple_bugs=False, print_blob=False)
 
 RECENT = 6  # how far back an op may name a job
 spans = st.sampled_from([0, 0, 0, 1, 500])

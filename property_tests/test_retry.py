@@ -35,7 +35,7 @@ CLASSES: tuple[type[BaseException], ...] = (
     UnicodeError,
     KeyboardInterrupt,
 )
-HUNT = settings(phases=[Phase.generate], max_examples=1_000, report_multiple_bugs=False, print_blob=False)
+HUNT = settings(phases=[Phase.generate], max_examples=5_000, report_multiple_bugs=False, print_blob=False)
 
 classes = st.sampled_from(CLASSES)
 jitters = st.integers(0, 2**53 - 1).map(lambda n: n / 2**53)

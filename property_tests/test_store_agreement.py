@@ -316,7 +316,7 @@ def answered(connection: StoreConnection, op: Op[Any], at: int) -> Any:
 
 WALK = settings(max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck))
 LONG = settings(WALK, max_examples=10, stateful_step_count=200)
-HUNT = settings(WALK, phases=[Phase.generate], report_multiple_bugs=False, print_blob=False)
+HUNT = settings(WALK, phases=[Phase.generate], max_examples=2_000, report_multiple_bugs=False, print_blob=False)
 
 
 @pytest.mark.proves(142)

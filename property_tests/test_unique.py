@@ -36,7 +36,7 @@ from taskweave.exceptions import InvalidValue, NotSerializable, UniqueConflict
 WINDOW_US = 700
 LEASE_US = 1_000
 WALK = settings(max_examples=80, stateful_step_count=30, derandomize=True, deadline=None)
-HUNT = settings(WALK, phases=[Phase.generate], max_examples=200, report_multiple_bugs=False, print_blob=False)
+HUNT = settings(WALK, phases=[Phase.generate], max_examples=5_000, report_multiple_bugs=False, print_blob=False)
 
 SCOPES = (("finished", None), ("started", None), (None, WINDOW_US))
 keys = st.builds(
