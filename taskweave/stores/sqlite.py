@@ -266,7 +266,7 @@ class _Opened:
 
     async def _hop(self, connection: aiosqlite.Connection, function: Callable[[StoreConnection], T]) -> T:
         run = cast("Callable[[str, tuple[Any]], Awaitable[list[T]]]", connection.execute_fetchall)
-        (answer,) = await self.bridge.run(run, HOP, (function,))
+        (answer,) = await self.bridge.ask(run, HOP, (function,))
         return answer
 
     # --- wake-ups; called in the loop of the store ---
