@@ -58,6 +58,31 @@ def test_a_bad_store_is_one_line(command: Command, folder: Path, fault: str, cod
     assert after == before, "looking changed something"
 
 
+def test_a_store_without_room_beside_it_is_full_and_not_unreachable(command: Command, folder: Path) -> None:
+    """A limit on the size of files stands for a full disk: what SQLite says first is a "disk I/O error"."""
+    assert command("store", "init", "--store", "sqlite:///jobs.db").returncode == 0
+    line = [sys.executable, "-m", "taskweave", "job", "list", "--store", "sqlite:///jobs.db"]
+    limited = (
+        "import resource, sys, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000)); "
+        "sys.argv = sys.argv[1:]; runpy.run_module('taskweave', run_name='__main__')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", limited, *line[2:]], cwd=folder, env=environment(), capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert is_one_clear_line(result.stderr, "TW1402"), result.stderr
+
+
+def test_a_file_that_is_there_and_cannot_be_opened_is_not_called_missing(command: Command, folder: Path) -> None:
+    assert command("store", "init", "--store", "sqlite:///jobs.db").returncode == 0
+    (folder / "jobs.db-wal").unlink(missing_ok=True)
+    (folder / "jobs.db-wal").mkdir()
+    result = command("job", "list", "--store", "sqlite:///jobs.db")
+    assert result.returncode == 1
+    assert is_one_clear_line(result.stderr, "TW1403"), result.stderr
+
+
 def test_a_store_of_a_newer_version_is_one_line(invoke: Invoke, loaded: Any, folder: Path) -> None:
     async def nothing() -> None: ...
 

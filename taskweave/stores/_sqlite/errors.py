@@ -1,11 +1,13 @@
 """The one table that turns errors of SQLite into those of taskweave, each with its cause.
 
 A verb is one transaction that is rolled back when it fails, so `applied` is "no", but for an I/O error: there nobody
-knows how far a commit came.
+knows how far a commit came. A file that is not there is found before SQLite is asked, so what it cannot open is there.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -16,7 +18,6 @@ from taskweave.exceptions import (
     NotAStore,
     StoreError,
     StoreFull,
-    StoreMissing,
     StoreReadOnly,
     StoreUnavailable,
 )
@@ -32,7 +33,7 @@ _TABLE: Final[dict[int, tuple[type[StoreError], str]]] = {
     sqlite3.SQLITE_FULL: (StoreFull, "the disk or the file's page bound is full"),
     sqlite3.SQLITE_READONLY: (StoreReadOnly, "the file or its folder is read-only"),
     sqlite3.SQLITE_PERM: (StoreReadOnly, "access was refused"),
-    sqlite3.SQLITE_CANTOPEN: (StoreMissing, "the file cannot be opened"),
+    sqlite3.SQLITE_CANTOPEN: (StoreReadOnly, "the file, or the -wal and -shm beside it, cannot be opened"),
     sqlite3.SQLITE_NOTADB: (NotAStore, "the file is not a SQLite database"),
     sqlite3.SQLITE_CORRUPT: (NotAStore, "the file is damaged; 'taskweave store check' says where"),
     sqlite3.SQLITE_SCHEMA: (NotAStore, "its schema was changed by someone else"),
@@ -48,8 +49,21 @@ def code_of(error: sqlite3.Error) -> int | None:
 def converted(error: sqlite3.Error, store: str) -> StoreError:
     code = code_of(error)
     kind, problem = _TABLE.get(code if code is not None else -1, (StoreError, "SQLite refused the operation"))
+    if code == sqlite3.SQLITE_CANTOPEN and _out_of_files():
+        kind, problem = StoreUnavailable, "this process may open no more files"
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHMSIZE:
+        kind, problem = StoreFull, "there is no room for the -shm file beside it"
     unknown = code == sqlite3.SQLITE_IOERR
     return kind(store, f"{problem} ({error})", applied="unknown" if unknown else "no")
+
+
+def _out_of_files() -> bool:
+    """Whether nothing at all can be opened: SQLite says the same of that as of a folder that cannot be written."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False
 
 
 @contextmanager
