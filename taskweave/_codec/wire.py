@@ -75,7 +75,7 @@ def write(value: object) -> bytes:
         if isinstance(error, Unwritable):
             raise
         raise Unwritable(_reason(error)) from error
-    if document.count(b"[") + document.count(b"{") > DEPTH_MAX and _deeper_than(value, DEPTH_MAX):
+    if len(document) > DEPTH_MAX and _brackets(document) > DEPTH_MAX and _deeper_than(value, DEPTH_MAX):
         raise Unwritable(f"it is nested more than {DEPTH_MAX} deep, or contains itself")
     return document
 
@@ -90,9 +90,9 @@ def read(document: bytes, field: str) -> Any:
         raise DecodeError(field, f"it is nested more than {DEPTH_MAX} deep") from error
     except ValueError as error:
         raise DecodeError(field, f"it is not strict JSON: {_reason(error)}") from error
-    if document.count(b"[") + document.count(b"{") > DEPTH_MAX and _deeper_than(value, DEPTH_MAX):
+    if len(document) > DEPTH_MAX and _brackets(document) > DEPTH_MAX and _deeper_than(value, DEPTH_MAX):
         raise DecodeError(field, f"it is nested more than {DEPTH_MAX} deep")
-    if _SURROGATE.search(document) and _has_surrogate(value):
+    if b"\\u" in document and _SURROGATE.search(document) and _has_surrogate(value):
         raise DecodeError(field, "text holds a lone surrogate")
     return value
 
@@ -132,7 +132,22 @@ def _finite(text: str) -> float:
     return value
 
 
-_decode: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_finite).decode
+_decoder: Final[Any] = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_finite)
+_scan: Final[Callable[[str, int], tuple[Any, int]]] = _decoder.scan_once
+
+
+def _decode(text: str) -> Any:
+    """The value of a text; one scan for what `write` makes, without the search for space around it."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        end = -1
+        value = None
+    return value if end == len(text) else _decoder.decode(text)
+
+
+def _brackets(document: bytes) -> int:
+    return document.count(b"[") + document.count(b"{")
 
 
 def _deeper_than(value: object, most: int) -> bool:
