@@ -72,5 +72,3 @@ class Bench:
 
 async def _run(executor: TaskExecutor, *, task_status: Any) -> None:
     await executor.run(task_status=task_status)
-
-
