@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 from urllib.parse import quote, unquote
 
 import anyio
-from attrs import define, evolve, field
+from attrs import define, field
 
 from taskweave._bridge import Bridge, open_bridge
 from taskweave.abc import Clock
@@ -30,7 +30,7 @@ from taskweave.core.ids import Duration, Micros, span_us
 from taskweave.core.verbs import Maintain, Op
 from taskweave.exceptions import InvalidStoreUrl, InvalidValue, NotOpen, StoreReadOnly, StoreUnavailable
 from taskweave.stores._sqlite.checkpoint import checkpoint_if_large
-from taskweave.stores._sqlite.connection import HOP, Settings, StoreConnection, Synchronous, connect
+from taskweave.stores._sqlite.connection import HOP, Settings, StoreConnection, Synchronous, connect, see_file
 from taskweave.stores._sqlite.errors import translated
 from taskweave.stores._sqlite.inspect import facts, problems
 from taskweave.stores._sqlite.schema import bring_up, only_read
@@ -66,7 +66,8 @@ class SQLiteTaskStore:
     orderly end. `aging` is what one step of priority is worth in waiting; it is kept in the file, None leaves it, 0
     turns it off. `jobs_max` bounds the jobs, finished ones included; the oldest finished make room for new ones.
 
-    Opening raises StoreMissing, StoreReadOnly, NotAStore, SchemaTooNew; ops raise StoreError and InvalidInput.
+    Opening raises StoreMissing, StoreReadOnly, NotAStore, SchemaTooNew; ops raise StoreError and InvalidInput. A file
+    that is removed or replaced while it is open is not written any more (StoreMissing): nobody would find it.
     """
 
     def __init__(
@@ -154,8 +155,9 @@ class SQLiteTaskStore:
     def another(self) -> SQLiteTaskStore:
         """A store on the same file, for another thread or event loop; its listeners and this one's know each other."""
         store = SQLiteTaskStore(self._settings.path)
-        # An open store has told the file of its aging; telling it again could undo what an operator said since.
-        store._settings = self._settings if self._opened is None else evolve(self._settings, aging_us=None)
+        # An open store has told the file of its aging; telling it again could undo what an operator said since. And
+        # its file is there: if not, it was removed, and an empty one in its place would hide that.
+        store._settings = self._settings if self._opened is None else self._settings.again()
         store._shared = self._shared
         return store
 
@@ -204,6 +206,7 @@ class _Write:
         self.at = at
 
     def __call__(self, connection: StoreConnection) -> Any:
+        see_file(connection)
         answer = apply(connection, self.op, self.at)
         try:
             checkpoint_if_large(connection, calm=type(self.op) is Maintain)
@@ -259,7 +262,7 @@ class _Opened:
             reader = self._reader
             if reader is None:
                 with anyio.CancelScope(shield=True):
-                    reader = await self.bridge.run(_connected, self.settings, only_read)
+                    reader = await self.bridge.run(_connected, self.settings.again(), only_read)
                 self._reader = reader
             assert reader is not None
             return reader
@@ -274,7 +277,7 @@ class _Opened:
     def watch(self, listener: Listener) -> None:
         self._watched = (*self._watched, listener)
         if self._watch is None:
-            self._watch = Watch(self.settings, self._changed)
+            self._watch = Watch(self.settings.again(), self._changed)
 
     def unwatch(self, listener: Listener) -> None:
         self._watched = tuple(other for other in self._watched if other is not listener)

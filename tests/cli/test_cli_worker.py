@@ -96,6 +96,23 @@ def test_a_thread_that_sleeps_in_c_does_not_keep_a_drained_worker(
     assert states(loaded, ids) == [("ready", 0)]
 
 
+@BOTH
+def test_a_worker_whose_file_is_removed_says_so_and_ends(
+    running: Start, loaded: Any, folder: Path, backend: str
+) -> None:
+    """It would otherwise wait for ever on a file that nobody else can see."""
+    ids = enqueue(loaded, ("patient", (str(folder / "never"),)))
+    worker = running("worker", "jobsapp.py", "--backend", backend)
+    worker.until("begun")
+    for file in folder.glob("jobs.db*"):
+        file.unlink()
+    assert worker.exit_code() == 1, (ids, worker.lines)
+    said = [line for line in worker.lines if line.startswith("error:")]
+    assert len(said) == 1
+    assert "its file was removed while it was open" in said[0]
+    assert not any("Traceback" in line for line in worker.lines)
+
+
 def test_dev_ends_although_a_thread_sleeps_in_c(running: Start, loaded: Any) -> None:
     enqueue(loaded, ("stuck", ()))
     dev = running("dev", "jobsapp.py")

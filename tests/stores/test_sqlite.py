@@ -430,3 +430,25 @@ async def test_a_change_of_aging_rewrites_the_order_in_batches(path: Path) -> No
         claimed = (await store.apply(claim("c2", 2), at=9_000_000)).claimed
         assert [one.id for one in claimed] == ["old", "newer"]
     assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+async def test_a_file_that_lost_its_name_is_not_written_any_more(path: Path, how: str) -> None:
+    """What would be acknowledged there is found by nobody; and nothing makes an empty file in its place."""
+    async with SQLiteTaskStore(path) as store:
+        await store.apply(Enqueue((Spec("a", "task", "default", b"[]"),)))
+        for each in path.parent.iterdir():
+            each.unlink()
+        if how == "replaced":
+            async with SQLiteTaskStore(path):
+                pass
+        with pytest.raises(StoreMissing, match=how) as caught:
+            await store.apply(Enqueue((Spec("b", "task", "default", b"[]"),)))
+        assert caught.value.applied == "no"
+        if how == "removed":
+            with pytest.raises(StoreMissing):
+                await store.apply(Count())
+            with pytest.raises(StoreMissing):
+                async with store.another():
+                    pass
+            assert not path.exists()

@@ -20,7 +20,7 @@ from time import sleep
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from taskweave.abc import Clock
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX
@@ -52,6 +52,10 @@ class Settings:
     jobs_max: int | None = None
     payload_bytes_max: int = PAYLOAD_BYTES_MAX
 
+    def again(self) -> Settings:
+        """For one more connection to a file that is open already."""
+        return evolve(self, aging_us=None, create=False)
+
 
 class _Answer(sqlite3.Cursor):
     """What the driver takes for the cursor of a statement, and holds the answer of a function."""
@@ -66,6 +70,7 @@ class StoreConnection(sqlite3.Connection):
     """A connection that knows its settings and runs functions as if they were statements."""
 
     settings: Settings
+    file: tuple[int, int]  # which file on which device was opened
     checkpoint_from: int = 0  # bytes of WAL from which the next checkpoint is tried
     checkpoint_problem: str | None = None  # why the last one failed
 
@@ -108,12 +113,29 @@ def connect(settings: Settings) -> StoreConnection:
     )
     try:
         connection.settings = settings
-
+        connection.file = _identity(settings)
         patiently(lambda: _set_pragmas(connection, settings))
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _identity(settings: Settings) -> tuple[int, int]:
+    try:
+        status = os.stat(settings.path)
+    except FileNotFoundError as error:
+        raise StoreMissing(settings.url, "its file was removed while it was open") from error
+    return status.st_dev, status.st_ino
+
+
+def see_file(connection: StoreConnection) -> None:
+    """Refuse to write into a file that has no name any more: nobody would ever find it. Raises StoreMissing.
+
+    Without this, removing or replacing the file leaves its workers deaf and its clients writing into nothing.
+    """
+    if _identity(connection.settings) != connection.file:
+        raise StoreMissing(connection.settings.url, "its file was replaced by another while it was open")
 
 
 def _set_pragmas(connection: StoreConnection, settings: Settings) -> None:
