@@ -66,6 +66,7 @@ def demo(
         finished = run_on(backend, run.main)
     except KeyboardInterrupt:  # before the worker began to obey signals, or after it ended
         finished = False
+        click.echo("interrupted: run the same command to go on", err=True)
     if not finished:
         click.get_current_context().exit(130)
 

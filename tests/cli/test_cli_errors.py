@@ -228,3 +228,27 @@ def test_every_code_is_explained(invoke: Invoke, code: str) -> None:
 
 def test_the_codes_can_be_listed(invoke: Invoke) -> None:
     assert len(invoke("explain").stdout.splitlines()) == len(classes_by_code())
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        "signal.raise_signal(signal.SIGINT)",
+        "try: signal.raise_signal(2)\n  except BaseException as e: raise RuntimeError from e",
+    ],
+    ids=["plain", "wrapped"],
+)
+def test_ctrl_c_while_the_command_is_loaded_is_one_word(act: str) -> None:
+    """Half of a second command's life is spent importing: an impatient Ctrl-C lands there."""
+    code = (
+        "import signal, sys\n"
+        "class Impatient:\n"
+        " def find_spec(self, name, path=None, target=None):\n"
+        f"  if name != 'taskweave.cli': return\n  {act}\n"
+        "sys.meta_path.insert(0, Impatient())\n"
+        "from taskweave.__main__ import main; main()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, "demo"], env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
