@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
+from taskweave.core.bounds import BATCH_MAX
 from taskweave.core.ids import JobId, Micros
 from taskweave.core.job import Progress, Spec
-from taskweave.exceptions import InvalidValue
+from taskweave.exceptions import DuplicateId, InvalidValue
 
 
 class Sink(Protocol):
@@ -64,10 +65,11 @@ class Ctx:
     be awaited or not.
     """
 
-    __slots__ = ("_facts", "_sink")
+    __slots__ = ("_facts", "_sink", "_spawned")
 
     def __init__(self, facts: Facts, sink: Sink) -> None:
         self._facts, self._sink = facts, sink
+        self._spawned: set[JobId] | None = None
 
     def __repr__(self) -> str:
         return f"<Ctx {self.task} {self.id} attempt {self.attempt}>"
@@ -128,9 +130,16 @@ class Ctx:
     def enqueue(self, call: Spawns) -> JobId:
         """Add a child job that comes to be if, and only if, this attempt succeeds: both commit together.
 
-        `await task.enqueue(...)` is immediate instead.
+        `await task.enqueue(...)` is immediate instead. Raises DuplicateId, and InvalidValue for more than BATCH_MAX
+        children: a store would refuse them together with the success that they belong to.
         """
         spec = call.spec()
+        spawned = self._spawned = self._spawned or set()
+        if spec.id in spawned:
+            raise DuplicateId(spec.id)
+        if len(spawned) >= BATCH_MAX:
+            raise InvalidValue("children", len(spawned) + 1, f"at most {BATCH_MAX} jobs enqueued by one run")
+        spawned.add(spec.id)
         self._sink.spawn(spec)
         return spec.id
 

@@ -95,6 +95,7 @@ class TaskExecutor:
         driver = self._driver = Driver(engine, self._store, self._env, self._maintain_us, self._watching)
         async with Modes(settings.slots, self._processes) as modes:
             runner = Runner(self._works, self._env, modes, driver.tell, self._watching, self.member)
+            runner.obeys_signals = signals
             keeper = Keeper(
                 self._store, self._env, self.member, settings.lease_us, driver.tell, lambda: runner.stepping
             )

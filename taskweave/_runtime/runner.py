@@ -76,6 +76,7 @@ class Runner:
         self.ended: list[RunEnded] = []
         self.reports: dict[JobId, LeaseProgress] = {}
         self.tell = tell
+        self.obeys_signals = False  # the worker drains at SIGINT, which then raises nothing in any task
         self.stepping: Claimed | None = None  # whose code holds the loop right now, for whoever finds it blocked
         self._works, self._env, self._modes, self._watching = works, env, modes, watching
         self._member = member
@@ -164,7 +165,10 @@ class Runner:
             else:
                 end, interrupt = RunEnded(*key, Ending.STOPPED), error
         except KeyboardInterrupt as error:
-            end, interrupt = RunEnded(*key, Ending.STOPPED, reason="interrupted"), error
+            if self._is_own(job):
+                end = self._raised(job, error)
+            else:
+                end, interrupt = RunEnded(*key, Ending.STOPPED, reason="interrupted"), error
         except BaseException as error:  # noqa: BLE001 - whatever a task raises is the end of its attempt, as data
             end = self._raised(job, error)
         finally:
@@ -172,6 +176,11 @@ class Runner:
         self._end(job, end, self._env.now() - began)
         if interrupt is not None:
             raise interrupt
+
+    def _is_own(self, job: Claimed) -> bool:
+        """Whether a KeyboardInterrupt is of the task's making: Ctrl-C raises none in threads, nor where it drains."""
+        work = self._works.get(job.spec.task)
+        return self.obeys_signals or (work is not None and work.run_in != "loop")
 
     def _being_cancelled(self, scope: anyio.CancelScope) -> bool:
         return scope.cancel_called or (self._group is not None and self._group.cancel_scope.cancel_called)

@@ -16,6 +16,7 @@ from executing import Bench
 
 from taskweave._runtime.ctx import Ctx
 from taskweave._runtime.work import Work
+from taskweave.core.bounds import BATCH_MAX
 from taskweave.core.ids import SECOND
 from taskweave.core.job import State, Verb
 from taskweave.core.retry import Retry
@@ -528,6 +529,55 @@ async def test_children_of_a_failed_attempt_never_come_to_be(bench: Bench) -> No
     await bench.run_all()
     (stat,) = (await bench.store.apply(Count())).queues
     assert stat.counts == ((State.FAILED, 1),)
+
+
+async def test_children_that_no_store_would_take_are_refused_where_they_are_enqueued(bench: Bench) -> None:
+    """A store refuses them with the success that they belong to: its run would look like one of a vanished worker."""
+
+    class Leaf:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def spec(self) -> Any:
+            return bench.plans["twice"].job(f"leaf-{self.number}", b"[[],{}]")
+
+    async def twice(ctx: Ctx = inject()) -> None:
+        ctx.enqueue(Leaf(1))
+        ctx.enqueue(Leaf(1))
+
+    async def many(ctx: Ctx = inject()) -> None:
+        for number in range(BATCH_MAX + 1):
+            ctx.enqueue(Leaf(number))
+
+    ids = [await bench.enqueue(bench.add(fn)) for fn in (twice, many)]
+    await bench.run_all()
+    jobs = [await bench.job(id) for id in ids]
+    assert [job.state for job in jobs] == [State.FAILED] * 2
+    errors = [job.life.end.error for job in jobs if job.life.end is not None]
+    assert [error.type for error in errors if error is not None] == ["DuplicateId", "InvalidValue"]
+    assert [job.life.lost_count for job in jobs] == [0, 0]
+
+
+async def test_a_keyboard_interrupt_of_a_tasks_own_ends_its_attempt_not_the_worker(bench: Bench) -> None:
+    """Ctrl-C raises none in threads, and none at all in a worker that drains at SIGINT."""
+
+    async def in_loop() -> None:
+        raise KeyboardInterrupt
+
+    def in_thread() -> None:
+        raise KeyboardInterrupt
+
+    async def after() -> str:
+        return "alive"
+
+    ids = [await bench.enqueue(bench.add(fn)) for fn in (in_loop, in_thread, after)]
+    with anyio.fail_after(60):
+        await bench.executor(concurrency=1).run(signals=True, until_idle=True)
+    jobs = [await bench.job(id) for id in ids]
+    assert [job.state for job in jobs] == [State.FAILED, State.FAILED, State.SUCCEEDED]
+    assert [job.life.end.error.type for job in jobs[:2] if job.life.end and job.life.end.error] == [
+        "KeyboardInterrupt"
+    ] * 2
 
 
 async def test_results_that_cannot_be_stored_end_the_job_with_a_reason(bench: Bench) -> None:
