@@ -17,7 +17,7 @@ from taskweave.core.bounds import PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX
 from taskweave.core.ids import Duration, JobId
 from taskweave.core.job import Job, State
 from taskweave.core.verbs import Enqueued, QueueStat
-from taskweave.exceptions import InvalidTask, UnknownTask
+from taskweave.exceptions import InvalidTask, InvalidValue, UnknownTask
 from taskweave.handle import Handle, Origin
 from taskweave.options import TaskOptions, whole
 from taskweave.registration import is_async, register
@@ -182,8 +182,14 @@ class App:
         return await self._task(task).enqueue(*args, **kwargs)
 
     async def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[Handle[Any]]:
-        """Enqueue calls of any tasks, in batches of 1,000, each all or nothing. Raises DuplicateId, StoreError."""
+        """Enqueue calls of any tasks, in batches of 1,000, each all or nothing.
+
+        Raises InvalidValue for what is no `task.call(...)`, DuplicateId, StoreError.
+        """
         waiting = list(calls)
+        for number, call in enumerate(waiting):
+            if not isinstance(call, Call):
+                raise InvalidValue(f"calls[{number}]", call, "a task with its arguments: task.call(...)")
         enqueued: list[Enqueued] = await self._client.send([call.spec() for call in waiting])
         return [Handle(call.origin, each) for call, each in zip(waiting, enqueued, strict=True)]
 

@@ -13,7 +13,7 @@ from taskweave._codec.signature import SignatureCodec
 from taskweave.core.ids import JobId
 from taskweave.core.job import Progress, Spec
 from taskweave.core.unique import UniqueKey
-from taskweave.exceptions import DuplicateId, NotOpen
+from taskweave.exceptions import DuplicateId, InvalidValue, NotOpen
 from taskweave.handle import Handle, Origin
 from taskweave.options import CallOptions, Plan, check_text
 
@@ -124,7 +124,11 @@ class Task(Generic[P, R]):
         same ids. An error in the middle carries a note of how many jobs, the first ones, had been stored. To repeat a
         whole call safely, give each job an id: `app.enqueue_many(task.options(id=...).call(...) for ...)`.
         """
-        specs = self._specs(calls)
+        try:
+            specs = self._specs(calls)
+        except TypeError:
+            _check_tuples(calls)
+            raise
         origin = self._origin
         return [Handle(origin, enqueued) for enqueued in await origin.client.send(specs)]
 
@@ -185,6 +189,15 @@ class Task(Generic[P, R]):
     def _blocking(self, name: str, enqueue: Callable[[], Coroutine[Any, Any, T]]) -> T:
         short = self.name.rpartition(".")[2]
         return self._origin.client.blocking(f"{short}.{name}_sync(...)", f"{short}.{name}(...)", enqueue)
+
+
+def _check_tuples(calls: object) -> None:
+    """After a TypeError: say so if it came from calls that are no tuples. Raises InvalidValue."""
+    if not isinstance(calls, Iterable):
+        raise InvalidValue("calls", calls, "an iterable of tuples of arguments: [(1,), (2,)]")
+    for number, args in enumerate(calls if isinstance(calls, list | tuple) else ()):  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType] - anything may be in there
+        if not isinstance(args, list | tuple):
+            raise InvalidValue(f"calls[{number}]", args, "a tuple of arguments: [(1,), (2,)]")
 
 
 class _Nowhere:

@@ -1,15 +1,17 @@
 """What the commands print: tables for people, JSON with stable names for programs.
 
 Text that came from a job (an error message, a tag) is escaped before it reaches a terminal, and is never read as
-markup. Without a terminal a table is plain aligned columns, never cut off, so that pipes see everything.
+markup. Without a terminal, or on a dumb one, a table is plain aligned columns, never cut off, so that pipes see
+everything.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -20,6 +22,8 @@ from taskweave.observe.logging import escaped
 from taskweave.view import JobView, moment
 
 Document = dict[str, Any]
+
+_DUMB: Final = ("dumb", "unknown")  # rich takes these for 80 columns and cuts ids off, whatever width it is told
 
 
 def emit_json(document: object) -> None:
@@ -39,7 +43,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns whose name starts with # are numbers, aligned to the right."""
     cells = [[escaped(cell) for cell in row] for row in rows]
     names = [column.removeprefix("#") for column in columns]
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and os.environ.get("TERM") not in _DUMB:
         _rich_table(columns, names, cells)
         return
     widths = [max(len(line[place]) for line in (names, *cells)) for place in range(len(names))]

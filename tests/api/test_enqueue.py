@@ -308,3 +308,33 @@ def test_a_call_gives_its_spec(app: App) -> None:
     spec = call.spec(lambda: "id")
     assert (spec.id, spec.task, spec.queue, spec.payload) == ("id", "plain", "web", b'[["x"],{"flag":true}]')
     assert call.spec().id != call.spec().id
+
+
+@pytest.mark.parametrize(
+    ("calls", "field"),
+    [([(1,), 2], r"calls\[1\] is 2"), (None, "calls is None"), (7, "calls is 7"), ([None], r"calls\[0\]")],
+)
+async def test_many_calls_that_are_no_tuples_are_refused_by_name(app: App, calls: Any, field: str) -> None:
+    @app.task
+    async def one(n: int) -> None: ...
+
+    async with app:
+        with pytest.raises(InvalidValue, match=field):
+            await one.enqueue_many(calls)
+        with pytest.raises(TypeError, match="mine"):
+            await one.enqueue_many((_raises() for _ in range(2)))
+        assert [view async for view in app.find()] == []
+
+
+def _raises() -> Any:
+    raise TypeError("mine")
+
+
+async def test_a_task_without_its_arguments_is_no_call(app: App) -> None:
+    @app.task
+    async def one(n: int) -> None: ...
+
+    async with app:
+        with pytest.raises(InvalidValue, match=r"calls\[1\] is .*task\.call"):
+            await app.enqueue_many([one.call(1), one])  # type: ignore[list-item]  # the mistake
+        assert [view async for view in app.find()] == []

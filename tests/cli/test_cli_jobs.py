@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
-from command_line import in_app
+from command_line import environment, in_app
 
 Invoke = Callable[..., Result]
 
@@ -186,3 +191,26 @@ def test_dead_letters_are_listed_and_run_again(invoke: Invoke, loaded: Any) -> N
     assert invoke("dlq", "redrive", ids[3], "--yes", "--app", "jobsapp").stdout.count("will run again") == 1
     assert invoke("dlq", "redrive", "--yes", "--app", "jobsapp").stdout.count("will run again") == 1
     assert json.loads(invoke("dlq", "list", "--json", "--app", "jobsapp").stdout)["jobs"] == []
+
+
+@pytest.mark.parametrize("terminal", ["xterm", "dumb"])
+def test_a_narrow_or_dumb_terminal_sees_whole_ids(loaded: Any, folder: Path, terminal: str) -> None:
+    ids = work(loaded)
+    ours, theirs = pty.openpty()
+    line = [sys.executable, "-m", "taskweave", "job", "list", "--store", store(loaded)]
+    env = {**environment(), "TERM": terminal, "COLUMNS": "40"}
+    with subprocess.Popen(line, cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        seen = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # how Linux says that the other side of a terminal is closed
+                break
+            if not part:
+                break
+            seen += part
+        os.close(ours)
+    assert process.returncode == 0
+    assert all(id in seen.decode() for id in ids), seen
+    assert terminal != "dumb" or b"\x1b" not in seen
