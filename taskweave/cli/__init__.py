@@ -51,7 +51,9 @@ def refusal(error: BaseException) -> Refusal | None:
     if isinstance(error, BaseExceptionGroup):
         found = [refusal(child) for child in error.exceptions]  # pyright: ignore[reportUnknownVariableType,reportUnknownMemberType,reportUnknownArgumentType] - a bare group has no element type
         return found[0] if all(found) else None
-    return Refusal(escaped(str(error))) if isinstance(error, TaskweaveError) else None
+    if not isinstance(error, TaskweaveError):
+        return None
+    return Refusal(escaped(" ".join([str(error), *getattr(error, "__notes__", ())]).strip()))
 
 
 class Commands(click.Group):

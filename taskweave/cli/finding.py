@@ -19,6 +19,7 @@ from attrs import frozen
 from taskweave.app import App
 from taskweave.exceptions import AppNotFound, TaskweaveError
 
+_OURS: Final = str(Path(__file__).parents[1]) + os.sep
 _DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -79,8 +80,9 @@ def _add_to_path(folder: str) -> None:
 def _import(target: str, name: str) -> types.ModuleType:
     try:
         return importlib.import_module(name)
-    except TaskweaveError:
-        raise  # the app itself is set up wrongly, and says how
+    except TaskweaveError as error:  # the app itself is set up wrongly, and says how
+        error.add_note(_where(error).strip())
+        raise
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise AppNotFound(target, f"there is no module {error.name!r} here") from error
@@ -96,7 +98,7 @@ def _where(error: BaseException) -> str:
     line, last = "", error.__traceback__
     while last is not None:
         file = last.tb_frame.f_code.co_filename
-        if "importlib" not in file and not file.startswith("<"):
+        if "importlib" not in file and not file.startswith(("<", _OURS)):
             line = f" ({file}:{last.tb_lineno})"
         last = last.tb_next
     return line

@@ -322,7 +322,7 @@ async def test_many_calls_that_are_no_tuples_are_refused_by_name(app: App, calls
         with pytest.raises(InvalidValue, match=field):
             await one.enqueue_many(calls)
         with pytest.raises(TypeError, match="mine"):
-            await one.enqueue_many((_raises() for _ in range(2)))
+            await one.enqueue_many(_raises() for _ in range(2))
         assert [view async for view in app.find()] == []
 
 

@@ -141,6 +141,15 @@ def test_the_line_of_a_module_that_raises_names_the_place(invoke: Invoke, folder
     assert f"({folder / 'raises2.py'}:2)" in invoke("worker", "raises2.py").stderr
 
 
+def test_the_line_of_an_app_that_is_set_up_wrongly_names_the_place(command: Command, folder: Path) -> None:
+    """With forty tasks in a file, "base is '1h'" alone says little: the line is the user's, not one of ours."""
+    (folder / "wrong.py").write_text("from taskweave import App, Retry\napp = App()\nRetry(3, base='1h')\n")
+    result = command("worker", "wrong.py")
+    assert result.returncode == 1
+    assert is_one_clear_line(result.stderr, "TW1201"), result.stderr
+    assert f"({folder / 'wrong.py'}:3)" in result.stderr
+
+
 @pytest.mark.proves(80)
 @pytest.mark.parametrize(
     ("args", "hint"),
