@@ -46,6 +46,8 @@ ALLOWED_CALLS = {
     ("_runtime/env.py", "random"): "the one source of randomness and ids",
     ("stores/clock.py", "time"): "store time of the stores that have no server",
     ("stores/_sqlite/connection.py", "time"): "waits for the file's lock, in the store's own thread",
+    ("cli/bench_speed.py", "time"): "measures, by clocks that no decision reads",
+    ("cli/bench_waits.py", "time"): "likewise",
 }
 
 LOOPS = ("asyncio", "trio", "uvloop")
@@ -66,6 +68,9 @@ ALLOWED_MACHINERY = {
     ("_runtime/child.py", "signal"): "leaves the terminal's signals to the parent",
     ("_runtime/child.py", "threading"): "reads the pipe while the function runs",
     ("_runtime/executor.py", "signal"): "drains on SIGTERM and SIGINT, when asked to",
+    ("cli/bench.py", "subprocess"): "each measurement is a process of its own",
+    ("cli/bench_waits.py", "subprocess"): "an interpreter that imports, and a producer beside the worker",
+    ("cli/leaving.py", "threading"): "finds the threads that would keep the process from ending",
     ("cli/dev.py", "signal"): "stops the worker that it restarts",
     ("cli/dev.py", "subprocess"): "starts it",
     ("stores/memory.py", "threading"): "the lock around the queue machine; wakes waiters of other loops",

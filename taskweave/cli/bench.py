@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -85,7 +84,7 @@ def bench(jobs: int, rounds: int, only: str | None, loops: tuple[str, ...], scal
     if as_json:
         emit_json({"jobs": jobs, "rounds": rounds, "figures": [document(*each) for each in found.items()]})
         return
-    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} processors"
+    versions = f"Python {platform.python_version()}, {os.cpu_count()} processors"
     say(f"{jobs} no-op jobs, {rounds} rounds, median (slowest to fastest); {versions}")
     show_table(("measure", "store", "loop", "figure", "#median", "#range"), list(rows_of(found)))
 
