@@ -20,7 +20,7 @@ from package_source import ROOT, imports, sources, tree
 FILE_LINES_AIM, FILE_LINES_MAX = 200, 600
 FUNCTION_LINES_AIM, FUNCTION_LINES_MAX = 40, 70
 MEDIAN_LINES_MAX = 8
-RATCHET = {"files over the aim": 24, "functions over the aim": 2}  # lower them when they fall, never raise them
+RATCHET = {"files over the aim": 24, "functions over the aim": 1}  # lower them when they fall, never raise them
 
 NAMES_REFUSED = re.compile(r"(^|_)(managers?|helpers?|utils?|utilities|common|misc|stuff)(_|$)", re.IGNORECASE)
 WORDS_REFUSED = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError|placeholder|coming soon)\b", re.IGNORECASE)
