@@ -12,6 +12,7 @@ Each command's module is imported when the command is used: `taskweave --help` i
 
 from __future__ import annotations
 
+import errno
 import importlib
 from difflib import get_close_matches
 from typing import IO, Any, Final
@@ -93,6 +94,10 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(130)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or error.filename is not None:
+                raise  # click knows what a closed pipe means; the rest would be a bug
+            raise Refusal("the output cannot be written: there is no room where it goes") from error
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

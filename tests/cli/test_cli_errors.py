@@ -261,3 +261,16 @@ def test_ctrl_c_while_the_command_is_loaded_is_one_word(act: str) -> None:
         [sys.executable, "-c", code, "demo"], env=environment(), capture_output=True, text=True, timeout=60, check=False
     )
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+@pytest.mark.parametrize("args", [("store", "sql"), ("job", "list", "--json")])
+def test_output_that_finds_no_room_is_one_line(command: Command, folder: Path, args: tuple[str, ...]) -> None:
+    assert command("store", "init", "--store", "sqlite:///taskweave.db").returncode == 0
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "taskweave", *args], cwd=folder, env=environment(), stdout=full,
+            stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr == "error: the output cannot be written: there is no room where it goes\n"
