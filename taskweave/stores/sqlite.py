@@ -6,7 +6,7 @@ Rules
   writes      cannot be cancelled: they are shielded, with a deadline, in `apply` and nowhere else. Past the deadline
               the answer is StoreUnavailable with applied="unknown", and the op is to be resent as it was
   reads       use a connection of their own, so that listing jobs never delays a worker
-  wake-ups    own writes tell the listeners at once; those of other processes are seen within 8 ms (`_sqlite.watch`)
+  wake-ups    own writes tell the listeners at once; those of other processes are seen within 10 ms (`_sqlite.watch`)
 """
 
 from __future__ import annotations
