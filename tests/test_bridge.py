@@ -161,10 +161,13 @@ async def test_a_storm_of_cancellations_reaches_each_operation_at_most_once() ->
             await bridge.run(transaction)
 
     async with open_bridge() as bridge:
-        async with anyio.create_task_group() as group:
-            for _ in range(300):
-                group.start_soon(one, bridge, dice.uniform(0, 0.004))
-        assert (open_now, torn) == (0, 0)
+        for wave in range(1, 20):  # a slow machine may cancel all of a short wave before it has begun
+            async with anyio.create_task_group() as group:
+                for _ in range(300):
+                    group.start_soon(one, bridge, dice.uniform(0, 0.004 * wave))
+            assert (open_now, torn) == (0, 0)
+            if cancelled:
+                break
         assert cancelled > 0  # else the storm proved nothing
 
 
