@@ -636,10 +636,10 @@ async def test_a_long_run_keeps_its_lease_even_while_it_blocks_the_loop(bench: B
     async def rude() -> None:
         nonlocal runs
         runs += 1
-        time.sleep(1.0)  # noqa: ASYNC251 - the misuse under test
+        time.sleep(2.5)  # noqa: ASYNC251 - the misuse under test
 
     id = await bench.enqueue(bench.add(rude))
-    await bench.run_all(lease="300ms", maintain="50ms")
+    await bench.run_all(lease="900ms", maintain="50ms")
     job = await bench.job(id)
     assert (runs, job.state, job.life.lost_count) == (1, State.SUCCEEDED, 0)
 

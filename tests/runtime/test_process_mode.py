@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -327,7 +329,18 @@ async def test_two_tasks_that_compute_take_less_than_half_as_long_again_as_one()
             middle = time.perf_counter()
             await both(rounds)
             ratios.append((time.perf_counter() - middle) / (middle - began))
-        assert min(ratios) < 1.5
+        if min(ratios) >= 1.5:  # then the machine cannot: processes without any worker are no better
+            bare = [_bare(rounds, 2) / _bare(rounds, 1) for _ in range(4)]
+            assert min(ratios) < 1.2 * max(bare), (ratios, bare)
+
+
+def _bare(rounds: int, count: int) -> float:
+    """Seconds that so many processes of their own take to do the same."""
+    code = f"total = 0\nfor number in range({rounds}): total ^= number * number"
+    began = time.perf_counter()
+    for process in [subprocess.Popen([sys.executable, "-c", code]) for _ in range(count)]:
+        process.wait(60)
+    return time.perf_counter() - began
 
 
 def _inner() -> object:
