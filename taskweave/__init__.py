@@ -58,11 +58,13 @@ if TYPE_CHECKING:
     from taskweave.exceptions import ResultTooLarge as ResultTooLarge
     from taskweave.exceptions import RetryAfter as RetryAfter
     from taskweave.exceptions import SchemaTooNew as SchemaTooNew
+    from taskweave.exceptions import SchemaTooOld as SchemaTooOld
     from taskweave.exceptions import Snooze as Snooze
     from taskweave.exceptions import StoreError as StoreError
     from taskweave.exceptions import StoreFull as StoreFull
     from taskweave.exceptions import StoreMissing as StoreMissing
     from taskweave.exceptions import StoreReadOnly as StoreReadOnly
+    from taskweave.exceptions import StoreRefused as StoreRefused
     from taskweave.exceptions import StoreUnavailable as StoreUnavailable
     from taskweave.exceptions import SyncInsideLoop as SyncInsideLoop
     from taskweave.exceptions import TaskweaveError as TaskweaveError
@@ -75,6 +77,9 @@ if TYPE_CHECKING:
     from taskweave.injection import inject as inject
     from taskweave.settings import WorkerSettings as WorkerSettings
     from taskweave.stores.memory import MemoryTaskStore as MemoryTaskStore
+    from taskweave.stores.mysql import MySQLTaskStore as MySQLTaskStore
+    from taskweave.stores.postgres import PostgresTaskStore as PostgresTaskStore
+    from taskweave.stores.redis import RedisTaskStore as RedisTaskStore
     from taskweave.stores.sqlite import SQLiteTaskStore as SQLiteTaskStore
     from taskweave.task import AsyncTask as AsyncTask
     from taskweave.task import Call as Call
@@ -119,15 +124,18 @@ __all__ = [
     "MissingAbility",
     "MissingExtra",
     "MissingMainGuard",
+    "MySQLTaskStore",
     "NaiveDatetime",
     "NotAStore",
     "NotOpen",
     "NotSerializable",
     "Observer",
     "PayloadTooLarge",
+    "PostgresTaskStore",
     "Priority",
     "Progress",
     "QueueStat",
+    "RedisTaskStore",
     "ResultExpired",
     "ResultTimeout",
     "ResultTooLarge",
@@ -136,12 +144,14 @@ __all__ = [
     "RunMode",
     "SQLiteTaskStore",
     "SchemaTooNew",
+    "SchemaTooOld",
     "Snooze",
     "State",
     "StoreError",
     "StoreFull",
     "StoreMissing",
     "StoreReadOnly",
+    "StoreRefused",
     "StoreUnavailable",
     "SyncInsideLoop",
     "SyncTask",
@@ -174,10 +184,13 @@ _HOMES = {
     "Handle": "handle",
     "JobView": "view",
     "MemoryTaskStore": "stores.memory",
+    "MySQLTaskStore": "stores.mysql",
     "Observer": "abc",
+    "PostgresTaskStore": "stores.postgres",
     "Priority": "core.ready",
     "Progress": "core.job",
     "QueueStat": "core.verbs",
+    "RedisTaskStore": "stores.redis",
     "Retry": "core.retry",
     "RunMode": "_runtime.work",
     "SQLiteTaskStore": "stores.sqlite",

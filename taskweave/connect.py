@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from taskweave.abc import TaskStore
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX
-from taskweave.exceptions import InvalidStoreUrl
+from taskweave.exceptions import InvalidStoreUrl, MissingExtra
 
 Make: TypeAlias = Callable[[int], TaskStore]  # from the largest payload that it takes, in bytes
 
@@ -16,8 +17,9 @@ Make: TypeAlias = Callable[[int], TaskStore]  # from the largest payload that it
 def connect(url: str, *, payload_bytes_max: int = PAYLOAD_BYTES_MAX, create: bool = True) -> TaskStore:
     """Return the unopened store at this address. Raises InvalidStoreUrl.
 
-    `memory://` is a store of this process; `sqlite:///relative.db` and `sqlite:////absolute.db` are files. Without
-    `create`, opening a store that is not there raises StoreMissing and leaves no file behind.
+    `memory://` is a store of this process; `sqlite:///relative.db` and `sqlite:////absolute.db` are files;
+    `postgres://`, `mysql://` and `redis://user:password@host:port/database?namespace=taskweave` are servers. Without
+    `create`, opening a store that is not there raises StoreMissing and leaves nothing behind.
     """
     return opener(url, create=create)(payload_bytes_max)
 
@@ -65,6 +67,27 @@ def _sqlite(url: str, create: bool) -> Make:
     return make
 
 
+def _server(extra: str, module: str, name: str) -> Callable[[str, bool], Make]:
+    """Stores on a server: the adapter checks its address itself, so that its rules stand in one place."""
+
+    def of(url: str, create: bool) -> Make:
+        try:
+            adapter = getattr(import_module(f"taskweave.stores.{module}"), name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and error.name.partition(".")[0] == "taskweave":
+                raise
+            raise MissingExtra(f"a store at {_redacted(url)}", extra) from error
+        adapter(url)  # refuses a wrong address now, not when the first job is enqueued
+
+        def make(payload_bytes_max: int) -> TaskStore:
+            store: TaskStore = adapter(url, payload_bytes_max=payload_bytes_max, create=create)
+            return store
+
+        return make
+
+    return of
+
+
 def _redacted(url: str) -> str:
     """An address fit for a message: without the password that a mistaken one may hold."""
     scheme, found, rest = url.partition("://")
@@ -72,4 +95,17 @@ def _redacted(url: str) -> str:
     return f"{scheme}{found}{'***@' if at and secret else ''}{place}"[:200]
 
 
-_SCHEMES: Final[dict[str, Callable[[str, bool], Make]]] = {"memory": _memory, "sqlite": _sqlite}
+_postgres = _server("postgres", "postgres", "PostgresTaskStore")
+_mysql = _server("mysql", "mysql", "MySQLTaskStore")
+_redis = _server("redis", "redis", "RedisTaskStore")
+
+_SCHEMES: Final[dict[str, Callable[[str, bool], Make]]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "postgres": _postgres,
+    "postgresql": _postgres,
+    "mysql": _mysql,
+    "mariadb": _mysql,
+    "redis": _redis,
+    "rediss": _redis,
+}

@@ -490,7 +490,30 @@ class InvalidStoreUrl(StoreError):
     code: ClassVar[str] = "TW1407"
 
     def explain(self) -> str:
-        return f"store address {self.store!r}: {self.problem}; use memory:// or sqlite:///path/to/file.db"
+        return (
+            f"store address {self.store!r}: {self.problem}; use memory://, sqlite:///path/to/file.db, "
+            "postgres://, mysql:// or redis://user:password@host:port/database"
+        )
+
+
+@define(eq=False, slots=False)
+class StoreRefused(StoreError):
+    """The server answered and refused: a wrong password, a right that is missing, TLS that it does not speak."""
+
+    code: ClassVar[str] = "TW1408"
+
+    def explain(self) -> str:
+        return f"{self.store} refused: {self.problem}; check the user, the password, and what that user may do"
+
+
+@define(eq=False, slots=False)
+class SchemaTooOld(StoreError):
+    """The store was made by an older taskweave and may not be brought up to date from here."""
+
+    code: ClassVar[str] = "TW1409"
+
+    def explain(self) -> str:
+        return f"{self.store} has an older schema: {self.problem}; run 'taskweave store migrate' as its owner"
 
 
 # --- running ------------------------------------------------------------------------------------------------------

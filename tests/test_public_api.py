@@ -14,16 +14,16 @@ import taskweave
 from taskweave import exceptions
 
 CALLABLE = """
-App AsyncTask AttemptView Builder Call Ctx Enqueued Env Failure Handle JobView MemoryTaskStore Observer Priority
-Progress QueueStat Retry RunMode SQLiteTaskStore State SyncTask Task TaskExecutor TaskStore Unique Work WorkerSettings
-inject
+App AsyncTask AttemptView Builder Call Ctx Enqueued Env Failure Handle JobView MemoryTaskStore MySQLTaskStore Observer
+PostgresTaskStore Priority Progress QueueStat RedisTaskStore Retry RunMode SQLiteTaskStore State SyncTask Task
+TaskExecutor TaskStore Unique Work WorkerSettings inject
 """
 ERRORS = """
 Abort AppNotFound BuildFailed Cancel ConfigurationError DecodeError DuplicateId IllegalTransition InvalidArguments
 InvalidInput InvalidName InvalidStoreUrl InvalidTask InvalidValue JobCancelled JobError JobExpired JobFailed JobLost
 JobNotFound MissingAbility MissingExtra MissingMainGuard NaiveDatetime NotAStore NotOpen NotSerializable
-PayloadTooLarge ResultExpired ResultTimeout ResultTooLarge RetryAfter SchemaTooNew Snooze StoreError StoreFull
-StoreMissing StoreReadOnly StoreUnavailable SyncInsideLoop TaskweaveError UniqueConflict UnknownOption UnknownTask
+PayloadTooLarge ResultExpired ResultTimeout ResultTooLarge RetryAfter SchemaTooNew SchemaTooOld Snooze StoreError
+StoreFull StoreMissing StoreReadOnly StoreRefused StoreUnavailable SyncInsideLoop TaskweaveError UniqueConflict UnknownOption UnknownTask
 WaitTimeout WorkerFailed
 """
 
