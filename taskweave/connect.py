@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -67,16 +68,13 @@ def _sqlite(url: str, create: bool) -> Make:
     return make
 
 
-def _server(extra: str, module: str, name: str) -> Callable[[str, bool], Make]:
+def _server(extra: str, driver: str, name: str) -> Callable[[str, bool], Make]:
     """Stores on a server: the adapter checks its address itself, so that its rules stand in one place."""
 
     def of(url: str, create: bool) -> Make:
-        try:
-            adapter = getattr(import_module(f"taskweave.stores.{module}"), name)
-        except ModuleNotFoundError as error:
-            if error.name is not None and error.name.partition(".")[0] == "taskweave":
-                raise
-            raise MissingExtra(f"a store at {_redacted(url)}", extra) from error
+        if find_spec(driver) is None:
+            raise MissingExtra(f"a store at {_redacted(url)}", extra)
+        adapter = getattr(import_module(f"taskweave.stores.{extra}"), name)
         adapter(url)  # refuses a wrong address now, not when the first job is enqueued
 
         def make(payload_bytes_max: int) -> TaskStore:
@@ -95,8 +93,8 @@ def _redacted(url: str) -> str:
     return f"{scheme}{found}{'***@' if at and secret else ''}{place}"[:200]
 
 
-_postgres = _server("postgres", "postgres", "PostgresTaskStore")
-_mysql = _server("mysql", "mysql", "MySQLTaskStore")
+_postgres = _server("postgres", "asyncpg", "PostgresTaskStore")
+_mysql = _server("mysql", "asyncmy", "MySQLTaskStore")
 _redis = _server("redis", "redis", "RedisTaskStore")
 
 _SCHEMES: Final[dict[str, Callable[[str, bool], Make]]] = {
