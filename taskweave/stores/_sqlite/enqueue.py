@@ -18,10 +18,10 @@ from taskweave.core.life import first, fragile, holds_key, replaced
 from taskweave.core.ready import rank
 from taskweave.core.verbs import Enqueue, Enqueued, How
 from taskweave.exceptions import StoreFull, UniqueConflict
-from taskweave.stores._sqlite.documents import SpecRest, rest_of, spec_text
 from taskweave.stores._sqlite.rows import NUMBER, Record, Row
 from taskweave.stores._sqlite.statements import statement
 from taskweave.stores._sqlite.turn import Turn, listed
+from taskweave.stores.documents import SpecRest, rest_of, spec_text
 
 _INSERT: Final = statement("job_insert")
 _ADDED: Final = statement("meta_added")

@@ -21,11 +21,11 @@ from taskweave.core.ids import Micros
 from taskweave.core.job import Spec
 from taskweave.core.queue.exchange import PROMOTED_MAX, SKIPPED_MAX
 from taskweave.core.verbs import CancelRequested, Claimed, Exchange, Exchanged, Lease, Renew, Renewed
-from taskweave.stores._sqlite.documents import life_document, spec_rest
 from taskweave.stores._sqlite.rows import Record, Row
 from taskweave.stores._sqlite.settle import check_settlements, progress, settle
 from taskweave.stores._sqlite.statements import statement
 from taskweave.stores._sqlite.turn import Turn, listed
+from taskweave.stores.documents import life_document, spec_rest
 
 _PAUSED: Final = statement("paused")
 _DUE: Final = statement("due")

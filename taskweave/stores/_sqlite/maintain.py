@@ -15,11 +15,11 @@ from taskweave.core.ids import Micros
 from taskweave.core.job import Life
 from taskweave.core.ready import rank
 from taskweave.core.verbs import Maintain, Maintained
-from taskweave.stores._sqlite.documents import REST_FIELDS, spec_rest
 from taskweave.stores._sqlite.exchange import next_due, promote
 from taskweave.stores._sqlite.rows import DROP, Row
 from taskweave.stores._sqlite.statements import statement
 from taskweave.stores._sqlite.turn import Turn
+from taskweave.stores.documents import REST_FIELDS, spec_rest
 
 _FLOOR: Final = statement("meta_floor")
 _RERANKED: Final = statement("meta_rerank")

@@ -13,7 +13,7 @@ from taskweave.core.ids import Micros
 from taskweave.core.job import End, Hold, Job, Life, Settled, Spec, State
 from taskweave.core.life import drop_at, fragile, holds_key, prune_at
 from taskweave.core.ready import rank
-from taskweave.stores._sqlite.documents import (
+from taskweave.stores.documents import (
     failure_document,
     failure_of,
     history_document,
