@@ -1,0 +1,105 @@
+"""One verb in one transaction of a SQL server: store time, and the rows it loads, locks and saves.
+
+The verbs of this package are async functions that speak to the server through a `Link`, by the names of statements.
+A dialect is a folder of statements, one a file, and a Link that runs them on one connection inside a transaction that
+it began. The rows that a verb may change are locked when it loads them, in ascending order of seq, at READ COMMITTED;
+what a claim looks for skips rows that others hold (SKIP LOCKED). Two ways in which transactions may still meet are
+left to the server and to the store around the verb, which repeats the whole transaction: a deadlock, and two that take
+one unique key, job id or claim_id at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from attrs import define
+
+from taskweave.core.ids import JobId, Micros
+from taskweave.core.life import holds_key
+from taskweave.stores._server.rows import Record, Row, edited, row_of, saved
+
+
+class Link(Protocol):
+    """One connection inside a transaction; statements are called by name, parameters are as the statement says.
+
+    A parameter may be a list (of ids, seqs, queues): the dialect binds it in its own way; lists are never empty.
+    """
+
+    async def fetch(self, name: str, *parameters: Any) -> Sequence[Record]: ...
+
+    async def execute(self, name: str, *parameters: Any) -> int:
+        """How many rows the statement changed."""
+        ...
+
+    async def many(self, name: str, records: Sequence[Record]) -> None:
+        """The statement for each of these records, in as few round trips as the dialect can."""
+        ...
+
+
+@define
+class Turn:
+    """What a verb works with."""
+
+    link: Link
+    now: Micros
+    floor: Micros
+    aging_us: Micros | None
+    rerank_after: int | None
+    payload_bytes_max: int
+    url: str
+
+    # --- reading rows ---
+
+    async def rows_by_id(self, ids: Iterable[JobId]) -> dict[JobId, Row]:
+        """These rows, locked."""
+        wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            return {}
+        return {row.spec.id: row for row in map(row_of, await self.link.fetch("jobs_by_id", wanted))}
+
+    async def rows_by_seq(self, seqs: Iterable[int]) -> dict[int, Row]:
+        """These rows, locked."""
+        wanted = list(seqs)
+        if not wanted:
+            return {}
+        return {row.seq: row for row in map(row_of, await self.link.fetch("jobs_by_seq", wanted))}
+
+    async def row(self, id: JobId) -> Row | None:
+        return (await self.rows_by_id((id,))).get(id)
+
+    async def holder(self, key: str) -> Row | None:
+        """The row that keeps others with this unique key out now, locked."""
+        found = await self.link.fetch("job_by_key", key)
+        row = row_of(found[0]) if found else None
+        return row if row is not None and holds_key(row, self.now) else None
+
+    # --- writing rows ---
+
+    async def save(self, rows: Sequence[Row]) -> None:
+        """These rows have taken a step of their lives."""
+        if rows:
+            await self.link.many("job_save", [saved(row, self.now, self.aging_us) for row in rows])
+
+    async def edit(self, row: Row) -> None:
+        """The row became another job's content, or another due time; it takes its unique key again if that is free."""
+        if row.key is not None:
+            await self.link.execute("job_free_key", row.key)
+            row.key = None
+        unique = row.spec.unique
+        if unique is not None and holds_key(row, self.now) and await self.holder(unique.key) is None:
+            await self.link.execute("job_free_key", unique.key)  # a lapsed window
+            row.key = unique.key
+        await self.link.many("job_edit", [edited(row)])
+        await self.save([row])
+
+    async def remove(self, seqs: Sequence[int]) -> None:
+        if seqs:
+            await self.link.execute("job_delete", list(seqs))
+
+
+async def begin(link: Link, at: Micros | None, *, payload_bytes_max: int, url: str) -> Turn:
+    """The turn of a verb on this link, at the server's time or at the instant given, never below the floor."""
+    ((clock, floor, aging_us, rerank_after),) = await link.fetch("meta_read")
+    now: Micros = clock if at is None else at
+    return Turn(link, max(now, floor), floor, aging_us, rerank_after, payload_bytes_max, url)
