@@ -1,0 +1,46 @@
+"""The test servers as pytest sees them: asked for by kind, skipped with the reason where the machine has none.
+
+With CI=true a missing server is a failure: there a skipped test would be a promise that nobody checks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+import servers
+from servers import Server
+
+
+def required(kind: str, *, private: bool = False) -> None:
+    """Skip the test when there is no server of this kind; fail it in continuous integration."""
+    reason = servers.missing(kind, private=private)
+    if reason is not None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Callable[[str], Server]:
+    """`shared_server("postgres")`: the one of this kind in this process; tests take a namespace of their own on it."""
+
+    def ask(kind: str) -> Server:
+        required(kind)
+        return servers.shared(kind)
+
+    return ask
+
+
+@pytest.fixture
+def private_server() -> Iterator[Callable[..., Server]]:
+    """`private_server("redis", appendonly="yes")`: for this test alone, which may harm it; gone when it ends."""
+    started: list[Server] = []
+
+    def ask(kind: str, *, durable: bool = False, **settings: object) -> Server:
+        required(kind, private=True)
+        started.append(servers.private(kind, durable=durable, **settings))
+        return started[-1]
+
+    yield ask
+    for server in started:
+        server.stop()
