@@ -20,8 +20,10 @@ from typing import Final, TypeAlias
 import click
 from attrs import frozen
 
+from taskweave.cli.bench_speed import given
 from taskweave.cli.output import emit_json, say, show_table
 from taskweave.cli.reach import json_option
+from taskweave.connect import opener
 from taskweave.exceptions import WorkerFailed
 
 SECONDS_MAX: Final = 900  # of one measurement
@@ -38,22 +40,27 @@ class Step:
     jobs: int = 0
 
 
-def plan_of(loops: Sequence[str], scale: bool) -> list[Step]:
-    """What a round measures, in its order."""
+def plan_of(loops: Sequence[str], scale: bool, urls: Sequence[str] = ()) -> list[Step]:
+    """What a round measures, in its order; with addresses, on those stores instead of the embedded ones."""
+    first = loops[0]
+    full = () if urls else ("sqlite-full",)
+    stores = tuple(urls) or ("memory", "sqlite")
     steps = [
         Step(measure, loop, store)
-        for store in ("memory", "sqlite", "sqlite-full")
-        for loop in (loops if store != "sqlite-full" else loops[:1])
+        for store in (*stores, *full)
+        for loop in (loops if store not in full else loops[:1])
         for measure in ("floor", "drain")
     ]
-    first = loops[0]
-    steps += [Step("enqueue", first, store) for store in ("memory", "sqlite")]
-    steps += [Step("latency", first, "memory", 100), Step("latency_across", first, "sqlite", 100)]
-    steps += [Step("latency", loop, "sqlite", 100) for loop in loops]
-    steps += [Step("rest", first, store, 5_000) for store in ("memory", "sqlite")]
-    steps += [Step("memory", first, "memory", 20_000), Step("imported", first, "memory", 5)]
+    steps += [Step("enqueue", first, store) for store in stores]
+    steps += [Step("latency_across", first, store, 100) for store in stores if store != "memory"]
+    steps += [
+        Step("latency", loop, store, 100) for store in stores for loop in loops if (store, loop) != ("memory", "trio")
+    ]
+    steps += [Step("rest", first, store, 5_000) for store in stores]
+    if not urls:
+        steps += [Step("memory", first, "memory", 20_000), Step("imported", first, "memory", 5)]
     if scale:
-        steps += [Step("claim", first, store, jobs) for store in ("memory", "sqlite") for jobs in (10_000, 1_000_000)]
+        steps += [Step("claim", first, store, jobs) for store in stores for jobs in (10_000, 1_000_000)]
     return steps
 
 
@@ -71,10 +78,27 @@ def plan_of(loops: Sequence[str], scale: bool) -> list[Step]:
     help="The event loops to run on.",
 )
 @click.option("--scale", is_flag=True, help="Claims on 10,000 and 1,000,000 queued jobs too.")
+@click.option(
+    "--store",
+    "urls",
+    multiple=True,
+    metavar="URL",
+    help="Measure on this server, in a namespace that is made and dropped, instead of memory and SQLite.",
+)
 @json_option
-def bench(jobs: int, rounds: int, only: str | None, loops: tuple[str, ...], scale: bool, as_json: bool) -> None:
-    """Measure drain, enqueue, latency, rest and memory with no-op jobs, on the memory store and on SQLite."""
-    steps = [step for step in plan_of(loops, scale) if only is None or only in step.measure]
+def bench(
+    jobs: int,
+    rounds: int,
+    only: str | None,
+    loops: tuple[str, ...],
+    scale: bool,
+    urls: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Measure drain, enqueue, latency, rest and memory with no-op jobs, on memory and SQLite, or on servers."""
+    for url in urls:
+        opener(url)  # a wrong address is refused before the first round
+    steps = [step for step in plan_of(loops, scale, urls) if only is None or only in step.measure]
     found: dict[Step, list[Round]] = {step: [] for step in steps}
     for turn in range(rounds):
         for number, step in enumerate(steps, 1):
@@ -91,30 +115,36 @@ def bench(jobs: int, rounds: int, only: str | None, loops: tuple[str, ...], scal
 
 def measured(step: Step, jobs: int) -> Round:
     """Raises WorkerFailed with the last line of what went wrong."""
-    command = [sys.executable, "-m", "taskweave.cli.bench_measures", step.measure, step.loop, step.store]
+    kind, env = given(step.store)
+    command = [sys.executable, "-m", "taskweave.cli.bench_measures", step.measure, step.loop, kind]
     done = subprocess.run(
-        [*command, str(step.jobs or jobs)], capture_output=True, text=True, timeout=SECONDS_MAX, check=False
+        [*command, str(step.jobs or jobs)], capture_output=True, text=True, timeout=SECONDS_MAX, check=False, env=env
     )
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2]
-        raise WorkerFailed(f"the measurement {step.measure} on {step.store} and {step.loop} failed: {last}")
+        raise WorkerFailed(f"the measurement {step.measure} on {shown(step.store)} and {step.loop} failed: {last}")
     return {str(name): float(value) for name, value in json.loads(done.stdout).items()}
 
 
 def document(step: Step, rounds: Sequence[Round]) -> dict[str, object]:
     facts = {name: [round[name] for round in rounds] for name in rounds[0]}
-    return {"measure": step.measure, "store": step.store, "loop": step.loop, "jobs": step.jobs or None, **facts}
+    return {"measure": step.measure, "store": shown(step.store), "loop": step.loop, "jobs": step.jobs or None, **facts}
 
 
 def rows_of(found: dict[Step, list[Round]]) -> Iterable[tuple[str, ...]]:
     for step, rounds in found.items():
         name = f"{step.measure} {step.jobs:,}" if step.measure == "claim" else step.measure
         for fact in rounds[0]:
-            yield name, step.store, step.loop, fact.replace("_", " "), *spread([round[fact] for round in rounds])
+            yield name, shown(step.store), step.loop, fact.replace("_", " "), *spread([round[fact] for round in rounds])
         if step.measure == "drain":
             for what, other in (("of the floor", Step("floor", step.loop, step.store)), _asyncio_of(step)):
                 if other != step and other in found:
-                    yield name, step.store, step.loop, what, *spread(list(_ratios(rounds, found[other])))
+                    yield name, shown(step.store), step.loop, what, *spread(list(_ratios(rounds, found[other])))
+
+
+def shown(store: str) -> str:
+    """A store's kind: an address would show a password, and be too long."""
+    return store.partition("://")[0]
 
 
 def _asyncio_of(step: Step) -> tuple[str, Step]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import anyio
 
-from taskweave.cli.bench_speed import Facts, claim, drain, enqueue, floor
+from taskweave.cli.bench_speed import Facts, beside, claim, drain, enqueue, floor, is_server, taken
 from taskweave.cli.bench_waits import imported, latency, latency_across, memory, produce, rest
 
 MEASURES: Final[dict[str, Callable[[str, int, str], Awaitable[Facts]]]] = {
@@ -28,6 +28,8 @@ LOOPS: Final[dict[str, dict[str, Any]]] = {
 
 
 def main(name: str, loop: str, kind: str, jobs: str) -> None:
+    kind = taken(kind)
+    kind = beside(kind) if is_server(kind) else kind
     with tempfile.TemporaryDirectory(prefix="taskweave-bench-") as folder:
         facts = anyio.run(partial(MEASURES[name], kind, int(jobs), folder), **LOOPS[loop])
     sys.stdout.write(json.dumps(facts) + "\n")
@@ -35,6 +37,6 @@ def main(name: str, loop: str, kind: str, jobs: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "producer":
-        anyio.run(produce, sys.argv[2], int(sys.argv[3]))
+        anyio.run(produce, taken(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
     else:
         main(*sys.argv[1:])

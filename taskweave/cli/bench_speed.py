@@ -1,15 +1,20 @@
 """What `taskweave bench` measures of throughput: drain, floor, enqueue, claim.
 
 Each measure is a plain function of (store, jobs, folder) without any repetition. Stores are memory, sqlite
-(synchronous=NORMAL) and sqlite-full.
+(synchronous=NORMAL), sqlite-full, and the address of a server, on which a namespace of its own is made and dropped.
 """
 
 from __future__ import annotations
 
+import os
+import resource
 import statistics
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import anyio
 
@@ -24,6 +29,7 @@ from taskweave.stores.sqlite import SQLiteTaskStore
 TASK: Final = "bench.noop"
 FLOOR_BATCH: Final = 100
 WIRE_BATCH: Final = 1_000
+ADDRESS: Final = "TASKWEAVE_BENCH_STORE"
 Facts: TypeAlias = dict[str, float]
 
 
@@ -31,11 +37,46 @@ async def noop(n: int) -> None:
     """The job that costs nothing."""
 
 
+def is_server(kind: str) -> bool:
+    return "://" in kind
+
+
 def store_of(kind: str, folder: str) -> TaskStore:
-    """memory, sqlite (synchronous=NORMAL) or sqlite-full."""
+    """memory, sqlite (synchronous=NORMAL), sqlite-full, or the store at an address; not yet opened."""
+    if is_server(kind):
+        return connect(kind)
     if kind == "memory":
         return connect("memory://")
     return SQLiteTaskStore(Path(folder) / "bench.db", synchronous="FULL" if kind == "sqlite-full" else "NORMAL")
+
+
+def given(store: str) -> tuple[str, dict[str, str]]:
+    """A store as an argument and the environment of a process: an address, which may hold a password, goes unseen."""
+    return ("server", {**os.environ, ADDRESS: store}) if is_server(store) else (store, dict(os.environ))
+
+
+def taken(kind: str) -> str:
+    """The store that another process was told of by `given`."""
+    return os.environ[ADDRESS] if kind == "server" else kind
+
+
+def beside(url: str) -> str:
+    """The address of a namespace that is this process's own, on the same server."""
+    parts = urlsplit(url)
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name != "namespace"]
+    return urlunsplit(parts._replace(query=urlencode([*query, ("namespace", f"taskweave_bench_{os.getpid()}")])))
+
+
+@asynccontextmanager
+async def opened(kind: str, folder: str) -> AsyncGenerator[TaskStore]:
+    """The store for as long as one measurement lasts; nothing of it is left behind."""
+    async with store_of(kind, folder) as store:
+        try:
+            yield store
+        finally:
+            if is_server(kind):
+                with anyio.CancelScope(shield=True):
+                    await getattr(store, "drop")()  # noqa: B009 - an ability of stores on servers
 
 
 def app_on(store: TaskStore) -> Any:
@@ -45,7 +86,7 @@ def app_on(store: TaskStore) -> Any:
 
 async def drain(kind: str, jobs: int, folder: str) -> Facts:
     """Jobs enqueued beforehand, drained by one worker with its defaults, results stored."""
-    async with store_of(kind, folder) as store:
+    async with opened(kind, folder) as store:
         app, task = app_on(store)
         async with app:
             await task.enqueue_many([(n,) for n in range(jobs)])
@@ -54,12 +95,13 @@ async def drain(kind: str, jobs: int, folder: str) -> Facts:
             took, cpu = time.perf_counter() - began, time.process_time() - cpu
             (stat,) = await app.queues()
             assert dict(stat.counts) == {"succeeded": jobs}
-    return {"jobs_per_second": jobs / took, "cpu_us_per_job": cpu / jobs * 1e6}
+    rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"jobs_per_second": jobs / took, "cpu_us_per_job": cpu / jobs * 1e6, "rss_mb": rss_mb}
 
 
 async def floor(kind: str, jobs: int, folder: str) -> Facts:
     """A bare loop on the same store: claim 100, run each as a task of the loop, settle 100, until all are done."""
-    async with store_of(kind, folder) as store:
+    async with opened(kind, folder) as store:
         _, task = app_on(store)
         await _fill(store, task, jobs)
         cpu, began, done = time.process_time(), time.perf_counter(), 0
@@ -88,7 +130,7 @@ async def _fill(store: TaskStore, task: Any, jobs: int) -> float:
 
 async def enqueue(kind: str, jobs: int, folder: str) -> Facts:
     """In bulk and one by one through the public API, and the store verb alone."""
-    async with store_of(kind, folder) as store:
+    async with opened(kind, folder) as store:
         app, task = app_on(store)
         async with app:
             calls = [(n,) for n in range(jobs)]
@@ -106,7 +148,7 @@ async def enqueue(kind: str, jobs: int, folder: str) -> Facts:
 
 async def claim(kind: str, jobs: int, folder: str) -> Facts:
     """One exchange that settles 50 and claims 50, with `jobs` queued, in microseconds for each job."""
-    async with store_of(kind, folder) as store:
+    async with opened(kind, folder) as store:
         for start in range(0, jobs, 10_000):
             specs = tuple(Spec(f"j{n}", TASK, "default", b"[[1],{}]") for n in range(start, start + 10_000))
             await store.apply(Enqueue(specs[: jobs - start]))

@@ -8,20 +8,18 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from pathlib import Path
 from typing import Any
 
 import anyio
 
 from taskweave.app import App
-from taskweave.cli.bench_speed import Facts, app_on, store_of
-from taskweave.stores.sqlite import SQLiteTaskStore
+from taskweave.cli.bench_speed import Facts, app_on, given, opened, store_of
 
 
 async def latency(kind: str, jobs: int, folder: str) -> Facts:
     """From just before the enqueue to the start of the job, on an idle worker of this process, in milliseconds."""
     starts: dict[int, int] = {}
-    async with store_of(kind, folder) as store:
+    async with opened(kind, folder) as store:
         app = App(store)
 
         async def note(n: int) -> None:
@@ -43,7 +41,7 @@ async def latency_across(kind: str, jobs: int, folder: str) -> Facts:
     """The same with the producer in another process."""
     starts: list[int] = []
     all_started = anyio.Event()
-    async with store_of(kind, folder) as store:
+    async with opened(kind, folder) as store:
         app = App(store)
 
         async def note(sent: int) -> None:
@@ -54,15 +52,16 @@ async def latency_across(kind: str, jobs: int, folder: str) -> Facts:
         app.task(note, name="note")
         async with app, app.worker():
             with anyio.fail_after(120):
-                command = [sys.executable, "-m", "taskweave.cli.bench_measures", "producer", folder, str(jobs)]
-                await anyio.run_process(command, stderr=None)
+                told, env = given(kind)
+                command = [sys.executable, "-m", "taskweave.cli.bench_measures", "producer", told, folder, str(jobs)]
+                await anyio.run_process(command, stderr=None, env=env)
                 await all_started.wait()
     return _milliseconds(starts)
 
 
-async def produce(folder: str, jobs: int) -> None:
+async def produce(kind: str, folder: str, jobs: int) -> None:
     """The other process of `latency_across`: one job every 20 ms, its argument the instant just before."""
-    app = App(SQLiteTaskStore(Path(folder) / "bench.db"))
+    app = App(store_of(kind, folder))
 
     async def note(sent: int) -> None:
         """Runs in the worker."""
@@ -84,7 +83,7 @@ def _milliseconds(nanoseconds: list[int]) -> Facts:
 
 async def rest(kind: str, jobs: int, folder: str) -> Facts:
     """What an idle worker costs: percent of one core over `jobs` / 1000 seconds, and its memory in MB."""
-    async with store_of(kind, folder) as store:
+    async with opened(kind, folder) as store:
         app, _ = app_on(store)
         async with app, app.worker():
             await anyio.sleep(1)
@@ -96,7 +95,7 @@ async def rest(kind: str, jobs: int, folder: str) -> Facts:
 
 async def memory(kind: str, jobs: int, folder: str) -> Facts:
     """Bytes for each queued job in the memory store."""
-    async with store_of(kind, folder) as store:
+    async with opened(kind, folder) as store:
         app, task = app_on(store)
         async with app:
             await task.enqueue(0)
