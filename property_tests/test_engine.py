@@ -7,6 +7,7 @@ come to its end: a job that is stuck anywhere fails the run.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import count
 
@@ -23,9 +24,11 @@ from hypothesis.stateful import (
 )
 
 from taskweave.core.effects import Abandon, Announce, CancelRun, Run, SendExchange, Stop, Why
+from taskweave.core.endings import succeeded
 from taskweave.core.engine import Engine, Settings
 from taskweave.core.events import (
     CancelsRequested,
+    Committed,
     Ended,
     Ending,
     Event,
@@ -51,6 +54,7 @@ from taskweave.core.verbs import (
     PauseQueue,
     Renew,
     ResumeQueue,
+    Settlement,
 )
 
 LEASE_US = 10 * SECOND
@@ -75,6 +79,9 @@ class Worker:
         self.request: Exchange | None = None
         self.done = False
         self.unheard: set[tuple[str, int]] = set()  # runs that ended with a right to say so
+        self.own: dict[tuple[str, int], Ending] = {}  # runs that tried to settle themselves, and what came of it
+        self.decided_without: set[tuple[str, int]] = set()
+        self.told = Counter[tuple[str, int]]()  # how often a success was announced
 
 
 class Cluster(RuleBasedStateMachine):
@@ -94,6 +101,8 @@ class Cluster(RuleBasedStateMachine):
             match effect:
                 case SendExchange(request):
                     assert worker.request is None, "two exchanges under way"
+                    settled = {(one.id, one.fence) for one in request.settle} - worker.decided_without
+                    assert settled.isdisjoint(worker.own), "what a run has settled itself is settled again"
                     worker.request = request
                 case Run(jobs):
                     for job in jobs:
@@ -107,6 +116,7 @@ class Cluster(RuleBasedStateMachine):
                 case Announce(settled, refused):
                     worker.unheard -= {(lease.id, lease.fence) for lease in refused}
                     for one in settled:
+                        worker.told[one.id, one.fence] += one.verb is Verb.SUCCEED
                         worker.unheard.discard((one.id, one.fence))
                         (job,) = self.queue.apply(Load((one.id,)), self.now)
                         assert job is not None
@@ -117,8 +127,8 @@ class Cluster(RuleBasedStateMachine):
                             assert job.state is ENDS[one.verb]
                 case Stop():
                     worker.done = True
-                case Abandon():
-                    pass
+                case Abandon(id, fence):
+                    worker.decided_without.add((id, fence))
 
     # --- the world ------------------------------------------------------------------------------------------------
 
@@ -176,12 +186,31 @@ class Cluster(RuleBasedStateMachine):
         told = worker.runs.pop((id, fence))
         if told and pick % 2:
             ending = Ending.STOPPED
+        ending = worker.own.get((id, fence), ending)
         running = worker.engine.running.get(id)
         if running is not None and running.job.fence == fence and running.why is not Why.LEASE_LOST:
-            worker.unheard.add((id, fence))
+            if ending not in (Ending.COMMITTED, Ending.REFUSED):
+                worker.unheard.add((id, fence))
         failure = BOOM if ending is Ending.RAISED else None
         delay = SECOND if ending is Ending.SNOOZED else 0
         self.tell(worker, Ended((RunEnded(id, fence, ending, b"1", failure=failure, delay_us=delay),)))
+
+    @rule(w=st.integers(0, 1), pick=st.integers(0, 9), goes_on=st.booleans())
+    def settle_itself(self, w: int, pick: int, goes_on: bool) -> None:
+        """A run settles its success in a transaction of its own, and may go on after it."""
+        worker = self.workers[w]
+        open = sorted(worker.runs.keys() - worker.own.keys())
+        if not open:
+            return
+        id, fence = open[pick % len(open)]
+        settle = (Settlement(id, fence, Verb.SUCCEED, b"own"),)
+        request = Exchange(worker.engine.settings.member, f"own-{next(self.numbers)}", 0, (), (), LEASE_US, settle)
+        refused = self.queue.apply(request, self.now).refused
+        worker.own[id, fence] = Ending.REFUSED if refused else Ending.COMMITTED
+        if not refused:
+            self.tell(worker, Committed(RunEnded(id, fence, Ending.COMMITTED, b"own")))
+        if not goes_on:
+            self.end(w, sorted(worker.runs).index((id, fence)), Ending.RETURNED)
 
     @rule(
         w=st.integers(0, 1),
@@ -282,6 +311,8 @@ class Cluster(RuleBasedStateMachine):
         assert not self.workers[0].engine.running
         assert not self.workers[0].engine.outbox
         assert not self.workers[0].unheard, "an end that the store was never told of"
+        committed = [key for key, ending in self.workers[0].own.items() if ending is Ending.COMMITTED]
+        assert all(self.workers[0].told[key] == 1 for key in committed), "a success of its own, not counted once"
 
 
 LONG = settings(max_examples=80, stateful_step_count=60, deadline=None, derandomize=True)
@@ -316,15 +347,22 @@ def _never_resends(self: Engine, event: ExchangeFailed, now: Micros, effects: li
     self._failures += 1
 
 
+def _settles_what_settled_itself(self: Engine, run: RunEnded, effects: list[object]) -> None:
+    """Tells of it, and forgets that it was told."""
+    effects.append(Announce((succeeded(run),)))
+
+
 @pytest.mark.parametrize(
     ("method", "bug"),
     [
+        ("_committed", _settles_what_settled_itself),
+        ("_committed", lambda self, run, effects: None),
         ("_failed", _announces_too_early),
         ("_failed", _never_resends),
         ("_failed", _forgets_the_outbox_on_failure),
         ("_enforce", lambda self, now, effects: None),
     ],
-    ids=["announces too early", "never resends", "forgets the outbox", "never enforces a deadline"],
+    ids=["settles twice", "is silent of a commit", "announces too early", "never resends", "forgets the outbox", "never enforces a deadline"],
 )
 def test_planted_bugs_are_found(monkeypatch: pytest.MonkeyPatch, method: str, bug: object) -> None:
     monkeypatch.setattr(Engine, method, bug)

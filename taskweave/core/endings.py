@@ -9,6 +9,8 @@ Rules
   timed out     the same, with a failure that says how long it ran
   stopped       by an operator: cancelled; by a drain: released unharmed; by a lost lease: nothing to say any more
   died          its process exited: an attempt is spent, as by an exception
+  committed     succeeded, in the store already, with the task's own writes: whatever else is true, that is
+  refused       nothing to say: the store has said that the job is another worker's
 """
 
 from __future__ import annotations
@@ -32,13 +34,13 @@ def settlement_of(
 
     `why` is the reason for which the engine had stopped the run, `asked` the words of who asked for a cancel.
     """
-    if why is Why.LEASE_LOST:
+    if run.ending is Ending.COMMITTED:
+        return succeeded(run)
+    if why is Why.LEASE_LOST or run.ending is Ending.REFUSED:
         return None
     match run.ending:
         case Ending.RETURNED:
-            return Settlement(
-                run.id, run.fence, Verb.SUCCEED, run.result, result_dropped=run.result_dropped, spawn=run.spawn
-            )
+            return succeeded(run)
         case Ending.CANCELLED:
             return Settlement(run.id, run.fence, Verb.CANCEL, cause="task", reason=run.reason)
         case Ending.ABORTED:
@@ -66,6 +68,11 @@ def settlement_of(
             failure = _failure(run, why, ran_us)
             cause = "timeout" if why is Why.TIMEOUT else None
             return _failed(run, job, policy, failure, cause, job.age_us + ran_us)
+
+
+def succeeded(run: RunEnded) -> Settlement:
+    """The success of this run: what is settled for it, or was settled in its own transaction."""
+    return Settlement(run.id, run.fence, Verb.SUCCEED, run.result, result_dropped=run.result_dropped, spawn=run.spawn)
 
 
 def stopped(run: RunEnded, why: Why | None, asked: str | None) -> Settlement:

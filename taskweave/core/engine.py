@@ -11,6 +11,8 @@ Rules
     is exchanged.
   - A run that was told to stop and does not within `obey_us` is decided without it; its slot stays taken until it
     ends, and what it says then is ignored (its fence would refuse it anyway).
+  - A run may settle its own success in a transaction of the task (Committed). Then nothing is settled here, whatever
+    it does afterwards, and a lease that is found lost is lost because the job has ended.
   - `wake_at()` is the one number the driver sleeps on; a Ticked at that instant makes progress.
 Rejected: renewing leases here. A blocked event loop must not lose its leases, so the keeper has its own thread and
 book (core.lease) and only tells of what is lost.
@@ -25,9 +27,10 @@ from typing import Final
 from attrs import define, field, frozen
 
 from taskweave.core.effects import Abandon, Announce, CancelRun, CheckIdle, Effect, Run, SendExchange, Stop, Why
-from taskweave.core.endings import settlement_of, stopped
+from taskweave.core.endings import settlement_of, stopped, succeeded
 from taskweave.core.events import (
     CancelsRequested,
+    Committed,
     Ended,
     Ending,
     Event,
@@ -44,7 +47,7 @@ from taskweave.core.events import (
 from taskweave.core.ids import MILLISECOND, SECOND, Fence, JobId, Micros
 from taskweave.core.life import fragile
 from taskweave.core.retry import Retry
-from taskweave.core.verbs import CancelRequested, Claimed, Exchange, LeaseProgress, Settlement
+from taskweave.core.verbs import CancelRequested, Claimed, Exchange, Lease, LeaseProgress, Settlement
 
 BACKOFF_BASE_US: Final[Micros] = 100 * MILLISECOND
 BACKOFF_CAP_US: Final[Micros] = 30 * SECOND
@@ -88,7 +91,7 @@ class Lane:
 
 @define
 class Running:
-    """One run: `why` is set once it has been told to stop."""
+    """One run: `why` is set once it has been told to stop, `committed` once its success is in the store."""
 
     job: Claimed
     began: Micros
@@ -96,6 +99,7 @@ class Running:
     fragile: bool  # one more lost lease makes it poison
     why: Why | None = None
     asked: str | None = None
+    committed: bool = False
 
 
 @define
@@ -149,7 +153,9 @@ class Engine:
         match event:
             case Ended(runs):
                 for run in runs:
-                    self._ended(run, now)
+                    self._ended(run, now, effects)
+            case Committed(run_ended):
+                self._committed(run_ended, effects)
             case ExchangeAnswered():
                 self._answered(event, now, effects)
             case ExchangeFailed():
@@ -165,11 +171,13 @@ class Engine:
             case LeasesLost(leases):
                 for lease in leases:
                     run_ = self.running.get(lease.id)
-                    if run_ is not None and run_.job.fence == lease.fence:
+                    if run_ is not None and run_.job.fence == lease.fence and not run_.committed:
                         self._stop_run(run_, Why.LEASE_LOST, None, now, effects)
             case Progressed(reports):
                 for report in reports:
-                    self.progress[report.id] = report
+                    run_ = self.running.get(report.id)
+                    if run_ is None or not run_.committed:
+                        self.progress[report.id] = report
             case StopRequested(grace_us):
                 self._grace_until = now if self._grace_until is not None else now + grace_us
             case Ticked():
@@ -200,23 +208,48 @@ class Engine:
 
     # --- ends of runs ---------------------------------------------------------------------------------------------
 
-    def _ended(self, run: RunEnded, now: Micros) -> None:
+    def _ended(self, run: RunEnded, now: Micros, effects: list[Effect]) -> None:
         running = self.running.get(run.id)
         if running is None or running.job.fence != run.fence:
             lane = self.left.pop((run.id, run.fence), None)
             if lane is not None:
                 lane.used -= 1
             return
+        if run.ending is Ending.COMMITTED:
+            self._committed(run, effects)
+        elif run.ending is Ending.REFUSED:
+            effects.append(Announce((), (Lease(run.id, run.fence),)))
         del self.running[run.id]
         running.lane.used -= 1
         if running.fragile:
             self._hunger()  # another job that must not be lost once more may be claimed now
         self.progress.pop(run.id, None)
+        self._settle(run, running, now)
+
+    def _settle(self, run: RunEnded, running: Running, now: Micros) -> None:
+        """Have the end of this run settled by the next exchange, unless it was settled by the run itself."""
+        if running.committed:
+            return
         job = running.job
         policy = self.policies.get(job.spec.task)
         settlement = settlement_of(run, job, policy, running.why, now - running.began, running.asked)
         if settlement is not None:
             self.outbox.append(settlement)
+
+    def _committed(self, run: RunEnded, effects: list[Effect]) -> None:
+        """The run has settled its own success: tell of it once, and say nothing else of this attempt."""
+        running = self.running.get(run.id)
+        if running is not None and running.job.fence == run.fence:
+            if running.committed:
+                return
+            running.committed, running.fragile = True, False
+            self.progress.pop(run.id, None)
+        elif (run.id, run.fence) in self.left:  # the store took its success before what was decided without it
+            self.outbox = [each for each in self.outbox if (each.id, each.fence) != (run.id, run.fence)]
+        else:
+            return
+        effects.append(Announce((succeeded(run),)))
+        self._hunger()  # its children, or what it made room for, may be claimed as with any other end
 
     def _stop_run(self, running: Running, why: Why, asked: str | None, now: Micros, effects: list[Effect]) -> None:
         """Tell a run to stop, once; a lost lease is stronger than any other reason."""
@@ -261,10 +294,7 @@ class Engine:
         self.left[job.id, job.fence] = running.lane
         self.progress.pop(job.id, None)
         run = RunEnded(job.id, job.fence, Ending.STOPPED, reason="it ignored its cancellation and was left behind")
-        policy = self.policies.get(job.spec.task)
-        settlement = settlement_of(run, job, policy, running.why, now - running.began, running.asked)
-        if settlement is not None:
-            self.outbox.append(settlement)
+        self._settle(run, running, now)
         effects.append(Abandon(job.id, job.fence))
 
     # --- exchanges ------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ class Ending(Enum):
     STOPPED = auto()  # it obeyed a CancelRun
     DIED = auto()  # the process that ran it exited
     UNFIT = auto()  # this worker cannot run it: task unknown, or payload undecodable
+    COMMITTED = auto()  # its success is durable already: it was settled in the task's own transaction
+    REFUSED = auto()  # its settlement was refused there, and everything rolled back: another worker owns the job
 
 
 @frozen
@@ -48,6 +50,16 @@ class RunEnded:
 @frozen
 class Ended:
     runs: tuple[RunEnded, ...]
+
+
+@frozen
+class Committed:
+    """The success of a run that may still go on is durable: the store took it in the task's own transaction.
+
+    Told once, before the run's end, which then is COMMITTED whatever the function does after its transaction.
+    """
+
+    run: RunEnded
 
 
 @frozen
@@ -111,6 +123,7 @@ class StopRequested:
 
 Event: TypeAlias = (
     Ended
+    | Committed
     | ExchangeAnswered
     | ExchangeFailed
     | LeasesLost

@@ -10,6 +10,7 @@ from taskweave.core.effects import Abandon, Announce, CancelRun, CheckIdle, Effe
 from taskweave.core.engine import LATE_STOP_US, Engine, Lane, Settings
 from taskweave.core.events import (
     CancelsRequested,
+    Committed,
     Ended,
     Ending,
     Event,
@@ -465,3 +466,77 @@ def test_wake_at_makes_progress_whatever_the_state() -> None:
         assert effects or bench.engine.wake_at() != at
         if bench.engine.sent is not None:
             bench.answer()
+
+
+# --- runs that settle themselves ----------------------------------------------------------------------------------
+
+
+def committed(id: str, fence: int = 1, **facts: object) -> Committed:
+    return Committed(RunEnded(id, fence, Ending.COMMITTED, b"1", **facts))  # type: ignore[arg-type]  # as above
+
+
+def test_a_run_that_settled_itself_is_announced_once_and_never_settled_again() -> None:
+    bench = Bench(slots=2)
+    bench.answer(claimed("a"))
+    told = of(Announce, bench.tell(committed("a")))
+    assert [(one.id, one.verb, one.result) for one in told[0].settled] == [("a", Verb.SUCCEED, b"1")]  # type: ignore[attr-defined]  # an Announce
+    bench.answer()
+    effects = bench.end("a", Ending.COMMITTED, result=b"1")
+    assert of(Announce, effects) == []
+    assert bench.engine.outbox == []
+    assert bench.engine.used == 0
+
+
+def test_its_slot_stays_taken_and_its_timeout_counts_while_it_goes_on() -> None:
+    bench = Bench(slots=1)
+    bench.answer(claimed("a", timeout_us=SECOND))
+    bench.tell(committed("a"))
+    assert bench.engine.used == 1
+    effects = bench.tell(Ticked(), after=SECOND)
+    assert of(CancelRun, effects) == [CancelRun("a", 1, Why.TIMEOUT)]
+    bench.tell(Ticked(), after=bench.engine.settings.obey_us)
+    assert bench.engine.outbox == []  # left behind, and still not settled again
+
+
+def test_its_lease_is_no_longer_anybodys_to_lose() -> None:
+    bench = Bench(slots=2)
+    bench.answer(claimed("a"))
+    bench.tell(committed("a"))
+    assert of(CancelRun, bench.tell(LeasesLost((Lease("a", 1),)))) == []
+    bench.tell(Progressed((LeaseProgress("a", 1, Progress(1)),)))
+    assert bench.engine.progress == {}
+
+
+def test_a_success_that_the_store_took_stands_though_the_lease_seemed_lost() -> None:
+    bench = Bench(slots=2)
+    bench.answer(claimed("a"))
+    bench.tell(LeasesLost((Lease("a", 1),)))
+    assert len(of(Announce, bench.end("a", Ending.COMMITTED, result=b"1"))) == 1
+    assert bench.engine.outbox == []
+
+
+def test_one_that_was_left_behind_and_commits_after_all_beats_what_was_decided_without_it() -> None:
+    bench = Bench(slots=2)
+    bench.answer(claimed("a", timeout_us=SECOND))  # and the next exchange is under way, so that the outbox waits
+    bench.tell(Ticked(), after=SECOND)
+    bench.tell(Ticked(), after=bench.engine.settings.obey_us)
+    assert [one.verb for one in bench.engine.outbox] == [Verb.FAIL]
+    assert len(of(Announce, bench.tell(committed("a")))) == 1
+    assert bench.engine.outbox == []
+
+
+def test_a_settlement_refused_in_its_own_transaction_is_a_lost_lease() -> None:
+    bench = Bench(slots=2)
+    bench.answer(claimed("a"))
+    effects = bench.end("a", Ending.REFUSED)
+    assert of(Announce, effects) == [Announce((), (Lease("a", 1),))]
+    assert bench.engine.outbox == []
+
+
+def test_a_commit_asks_for_more_at_once_as_any_other_end_does() -> None:
+    bench = Bench(slots=2)
+    bench.answer(claimed("a"))
+    bench.answer()  # there is nothing more, so the next poll would be the next exchange
+    effects = bench.tell(committed("a"))
+    assert len(of(SendExchange, effects)) == 1
+    assert bench.sent.settle == ()
