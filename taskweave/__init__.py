@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from taskweave.exceptions import JobFailed as JobFailed
     from taskweave.exceptions import JobLost as JobLost
     from taskweave.exceptions import JobNotFound as JobNotFound
+    from taskweave.exceptions import LeaseLost as LeaseLost
     from taskweave.exceptions import MissingAbility as MissingAbility
     from taskweave.exceptions import MissingExtra as MissingExtra
     from taskweave.exceptions import MissingMainGuard as MissingMainGuard
@@ -68,6 +69,8 @@ if TYPE_CHECKING:
     from taskweave.exceptions import StoreUnavailable as StoreUnavailable
     from taskweave.exceptions import SyncInsideLoop as SyncInsideLoop
     from taskweave.exceptions import TaskweaveError as TaskweaveError
+    from taskweave.exceptions import TransactionMisused as TransactionMisused
+    from taskweave.exceptions import TransactionTooLong as TransactionTooLong
     from taskweave.exceptions import UniqueConflict as UniqueConflict
     from taskweave.exceptions import UnknownOption as UnknownOption
     from taskweave.exceptions import UnknownTask as UnknownTask
@@ -120,6 +123,7 @@ __all__ = [
     "JobLost",
     "JobNotFound",
     "JobView",
+    "LeaseLost",
     "MemoryTaskStore",
     "MissingAbility",
     "MissingExtra",
@@ -159,6 +163,8 @@ __all__ = [
     "TaskExecutor",
     "TaskStore",
     "TaskweaveError",
+    "TransactionMisused",
+    "TransactionTooLong",
     "Unique",
     "UniqueConflict",
     "UnknownOption",

@@ -567,6 +567,40 @@ class WorkerFailed(TaskweaveError):
         return f"the worker stopped: {self.problem}; mend that and start it again, its jobs are safe in the store"
 
 
+@define(eq=False, slots=False)
+class LeaseLost(TaskweaveError):
+    """The store refused to settle the job in its transaction: nothing that the transaction wrote was kept."""
+
+    code: ClassVar[str] = "TW1504"
+    id: str
+
+    def explain(self) -> str:
+        return f"job {self.id} is another worker's now, so its transaction was undone; let this error pass, or raise it"
+
+
+@define(eq=False, slots=False)
+class TransactionMisused(TaskweaveError):
+    """A transaction was asked for, or used, where there can be none."""
+
+    code: ClassVar[str] = "TW1505"
+    problem: str
+    remedy: str
+
+    def explain(self) -> str:
+        return f"{self.problem}; {self.remedy}"
+
+
+@define(eq=False, slots=False)
+class TransactionTooLong(TaskweaveError, TimeoutError):
+    """The block of a transaction took too long, and nothing that it wrote was kept."""
+
+    code: ClassVar[str] = "TW1506"
+    seconds: float
+
+    def explain(self) -> str:
+        return f"the transaction was undone after {self.seconds:g} s, half the lease; put slow work before it"
+
+
 # --- control by raising, inside a task ----------------------------------------------------------------------------
 
 

@@ -21,10 +21,10 @@ TaskExecutor TaskStore Unique Work WorkerSettings inject
 ERRORS = """
 Abort AppNotFound BuildFailed Cancel ConfigurationError DecodeError DuplicateId IllegalTransition InvalidArguments
 InvalidInput InvalidName InvalidStoreUrl InvalidTask InvalidValue JobCancelled JobError JobExpired JobFailed JobLost
-JobNotFound MissingAbility MissingExtra MissingMainGuard NaiveDatetime NotAStore NotOpen NotSerializable
+JobNotFound LeaseLost MissingAbility MissingExtra MissingMainGuard NaiveDatetime NotAStore NotOpen NotSerializable
 PayloadTooLarge ResultExpired ResultTimeout ResultTooLarge RetryAfter SchemaTooNew SchemaTooOld Snooze StoreError
-StoreFull StoreMissing StoreReadOnly StoreRefused StoreUnavailable SyncInsideLoop TaskweaveError UniqueConflict UnknownOption UnknownTask
-WaitTimeout WorkerFailed
+StoreFull StoreMissing StoreReadOnly StoreRefused StoreUnavailable SyncInsideLoop TaskweaveError TransactionMisused
+TransactionTooLong UniqueConflict UnknownOption UnknownTask WaitTimeout WorkerFailed
 """
 
 
