@@ -7,6 +7,7 @@ drain is what taskweave's guarantees cost. The SQL is the least that keeps resul
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from floor_servers import BareMysql, BarePostgres, BareRedis, bare_of
 
 CLAIM = 100
 
@@ -94,7 +96,10 @@ class BareSqlite:
         return [tuple(row) for row in rows]
 
 
-async def drain(bare: BareMemory | BareSqlite, jobs: int, path: Path) -> tuple[float, float]:
+Bare = BareMemory | BareSqlite | BarePostgres | BareRedis | BareMysql
+
+
+async def drain(bare: Bare, jobs: int, path: Path) -> tuple[float, float]:
     """Seconds, and CPU seconds, from the first claim until the last completion."""
     from taskweave._bridge import open_bridge
 
@@ -123,8 +128,17 @@ async def drain(bare: BareMemory | BareSqlite, jobs: int, path: Path) -> tuple[f
         return took, cpu
 
 
+def bare_on(kind: str) -> Bare:
+    """memory, sqlite, sqlite-full, or `server`, whose address is in the environment, out of others' sight."""
+    if kind == "memory":
+        return BareMemory()
+    if kind == "server":
+        return bare_of(os.environ["TASKWEAVE_BENCH_STORE"])
+    return BareSqlite("FULL" if kind == "sqlite-full" else "NORMAL")
+
+
 def main(loop: str, kind: str, jobs: str) -> None:
-    bare = BareMemory() if kind == "memory" else BareSqlite("FULL" if kind == "sqlite-full" else "NORMAL")
+    bare = bare_on(kind)
     options: dict[str, Any] = {"use_uvloop": True} if loop == "uvloop" else {}
     with tempfile.TemporaryDirectory(prefix="taskweave-bench-") as folder:
         took, cpu = anyio.run(
