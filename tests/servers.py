@@ -74,7 +74,8 @@ class Server:
 
     def admin(self, *statements: str) -> list[Any]:
         """Run SQL statements (or Redis commands, as words) with all rights; the rows of the last one."""
-        return _in_own_loop(lambda: self.kind.admin(self, statements))
+        rows: list[Any] = _in_own_loop(lambda: self.kind.admin(self, statements))
+        return rows
 
     # --- its life -------------------------------------------------------------------------------------------------
 
