@@ -28,8 +28,9 @@ class BarePostgres:
         self.db: Any = await asyncpg.connect(self.url)
         await self.db.execute(
             "DROP TABLE IF EXISTS floor_job;"
-            "CREATE TABLE floor_job(seq bigserial PRIMARY KEY, id text UNIQUE, queue text, task text, payload text, priority int, run_at timestamptz DEFAULT now(), state smallint DEFAULT 0,"
-            " fence int DEFAULT 0, attempt int DEFAULT 0, lease_until timestamptz, result text) WITH (fillfactor=50);"
+            "CREATE TABLE floor_job(seq bigserial PRIMARY KEY, id text UNIQUE, queue text, task text, payload text,"
+            " priority int, run_at timestamptz DEFAULT now(), state smallint DEFAULT 0, fence int DEFAULT 0,"
+            " attempt int DEFAULT 0, lease_until timestamptz, result text) WITH (fillfactor=50);"
             "CREATE INDEX floor_ready ON floor_job(queue, priority DESC, run_at, seq) WHERE state=0;"
             "CREATE INDEX floor_lease ON floor_job(lease_until) WHERE state=1"
         )
