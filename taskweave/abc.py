@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 from taskweave.core.events import RunEnded
 from taskweave.core.ids import JobId, Micros
-from taskweave.core.verbs import Claimed, Op, Settlement, SourceOp
+from taskweave.core.verbs import Claimed, Enqueue, Enqueued, Op, Settlement, SourceOp
 
 A = TypeVar("A")
 
@@ -77,6 +77,65 @@ class TaskStore(Protocol):
 
     def another(self) -> TaskStore:
         """A new, unopened store on the same jobs, for another thread or event loop."""
+        ...
+
+
+class Record(Protocol):
+    """One row of an answer: `row[0]` and `row["name"]`."""
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __len__(self) -> int: ...
+
+    def keys(self) -> Any: ...
+
+
+@runtime_checkable
+class StoreTransaction(Protocol):
+    """A transaction of the store's own database, for SQL of the user's and for ops; it ends with its block.
+
+    Placeholders are the driver's: ? on SQLite, $1 on PostgreSQL, %s on MySQL. What the SQL does wrong is raised as the
+    driver's own error; StoreError is raised where the database is lost.
+    """
+
+    async def execute(self, sql: str, *args: Any) -> int | None:
+        """Run one statement; how many rows it changed, None where the database does not say."""
+        ...
+
+    async def fetch(self, sql: str, *args: Any) -> list[Record]:
+        """Run one statement and return its rows."""
+        ...
+
+    async def apply(self, op: Op[A]) -> A:
+        """Apply a write of the store inside this transaction: it happens with the commit, or not at all."""
+        ...
+
+
+@runtime_checkable
+class Transacts(Protocol):
+    """The ability to share a transaction between the user's data and the jobs, which live in one database."""
+
+    def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
+        """Commit at the normal end of the block, roll back at any other: an exception, a cancellation.
+
+        A commit is not cancelled once it was begun; one whose outcome is unknown raises StoreError with
+        `applied="unknown"`. Raises NotOpen, StoreError.
+        """
+        ...
+
+
+@runtime_checkable
+class EnqueuesInside(Protocol):
+    """The ability to enqueue by a connection of the user's own, inside the transaction that is open there."""
+
+    async def enqueue_inside(self, tx: object, op: Enqueue) -> tuple[Enqueued, ...]:
+        """The jobs appear with the user's commit, and never after a rollback. The store need not be open.
+
+        With a synchronous connection it never suspends. Raises InvalidValue for what is no such connection, or one
+        that is not in a transaction; StoreError.
+        """
         ...
 
 

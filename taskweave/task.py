@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Coroutine, Iterable
 from copy import copy
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self, TypeVar, cast
 
 from attrs import frozen
 
@@ -206,6 +206,9 @@ class _Nowhere:
     def progress(self, progress: Progress) -> None: ...
 
     def spawn(self, spec: Spec) -> None:
+        raise NotOpen("worker")
+
+    def transaction(self) -> NoReturn:
         raise NotOpen("worker")
 
 

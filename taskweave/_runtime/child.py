@@ -42,7 +42,7 @@ from taskweave._runtime.work import CallCodec, Work
 from taskweave.core.events import Ending
 from taskweave.core.ids import MILLISECOND, Micros
 from taskweave.core.job import Progress, Spec
-from taskweave.exceptions import DecodeError, MissingMainGuard
+from taskweave.exceptions import DecodeError, MissingMainGuard, TransactionMisused
 from taskweave.observe.logging import JobFields, current
 
 PROGRESS_EVERY_US: Final[Micros] = 100 * MILLISECOND
@@ -127,6 +127,9 @@ class Voice:
 
     def spawn(self, spec: Spec) -> None:
         self._link.send({"kind": "spawn", "run": self._run, "spec": spec_to_head(spec)}, spec.payload)
+
+    def transaction(self) -> NoReturn:
+        raise TransactionMisused("ctx.transaction() is called in a process of its own", "use run_in='loop'")
 
 
 @define

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import frozen
 
@@ -16,6 +17,9 @@ from taskweave.core.ids import JobId, Micros
 from taskweave.core.job import Progress, Spec
 from taskweave.exceptions import DuplicateId, InvalidValue
 
+if TYPE_CHECKING:
+    from taskweave._runtime.transactions import Transaction
+
 
 class Sink(Protocol):
     """Where a run's words go: the runner's memory, or a pipe to it."""
@@ -23,6 +27,8 @@ class Sink(Protocol):
     def progress(self, progress: Progress) -> None: ...
 
     def spawn(self, spec: Spec) -> None: ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]: ...
 
 
 class Spawns(Protocol):
@@ -61,8 +67,8 @@ _DONE = _Done()
 class Ctx:
     """The facts of the run that it is handed to, and the run's voice.
 
-    A parameter annotated `Ctx` receives it. Everything works in loop, thread and process mode alike; `progress` may
-    be awaited or not.
+    A parameter annotated `Ctx` receives it. Everything but `transaction`, which needs the loop, works in loop, thread
+    and process mode alike; `progress` may be awaited or not.
     """
 
     __slots__ = ("_facts", "_sink", "_spawned")
@@ -142,6 +148,17 @@ class Ctx:
         spawned.add(spec.id)
         self._sink.spawn(spec)
         return spec.id
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction of the store's database in which the job ends: its writes and its success commit together.
+
+        `async with ctx.transaction() as tx: await tx.execute("INSERT ...", 1); tx.result = 2`. At the normal end of
+        the block the job has succeeded with `tx.result`, and nothing that follows changes that; at any other end, or
+        when the job is another worker's by then (LeaseLost), nothing of it happened. At most half a lease long
+        (TransactionTooLong). Raises TransactionMisused outside of the loop and for a second one, MissingAbility where
+        the store cannot, StoreError.
+        """
+        return self._sink.transaction()
 
 
 def placed(

@@ -18,6 +18,7 @@ from taskweave._runtime.keeper import Keeper
 from taskweave._runtime.loading import refuse_while_loading
 from taskweave._runtime.modes import Modes
 from taskweave._runtime.runner import Runner
+from taskweave._runtime.transactions import Transactions
 from taskweave._runtime.watching import Watching
 from taskweave._runtime.work import Work
 from taskweave.abc import Env, Observer, TaskStore
@@ -94,7 +95,8 @@ class TaskExecutor:
         engine = Engine(settings, policies, self._env.new_id, self._lanes())
         driver = self._driver = Driver(engine, self._store, self._env, self._maintain_us, self._watching)
         async with Modes(settings.slots, self._processes) as modes:
-            runner = Runner(self._works, self._env, modes, driver.tell, self._watching, self.member)
+            transactions = Transactions(self._store, self._env, self.member, settings.lease_us, driver.tell)
+            runner = Runner(self._works, self._env, modes, driver.tell, self._watching, transactions)
             runner.obeys_signals = signals
             keeper = Keeper(
                 self._store, self._env, self.member, settings.lease_us, driver.tell, lambda: runner.stepping

@@ -20,6 +20,7 @@ import logging
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeGuard
 
 import anyio
@@ -30,6 +31,7 @@ from attrs import define, evolve, field
 from taskweave._runtime.ctx import Ctx, Facts, placed
 from taskweave._runtime.ends import encoded, raised
 from taskweave._runtime.modes import Modes
+from taskweave._runtime.transactions import OwnRun, Transaction, Transactions, final
 from taskweave._runtime.watching import Watching
 from taskweave._runtime.work import Work
 from taskweave.abc import Env
@@ -50,15 +52,24 @@ class Voice:
     """The sink of one run in this process."""
 
     job: Claimed
+    work: Work
     runner: Runner
     spawned: list[Spec] = field(factory=list[Spec])
+    own: OwnRun | None = None
 
     def progress(self, progress: Progress) -> None:
         self.runner.reports[self.job.id] = LeaseProgress(self.job.id, self.job.fence, progress)
         self.runner.tell()
 
     def spawn(self, spec: Spec) -> None:
+        if self.own is not None and not self.own.open:
+            self.own.check_free()
         self.spawned.append(spec)
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        if self.own is None:
+            self.own = OwnRun(self.job, self.work, self.runner, self.spawned)
+        return self.runner.transactions.begin(self.own)
 
 
 class Runner:
@@ -71,7 +82,7 @@ class Runner:
         modes: Modes,
         tell: Callable[[], None],
         watching: Watching,
-        member: str,
+        transactions: Transactions,
     ) -> None:
         self.ended: list[RunEnded] = []
         self.reports: dict[JobId, LeaseProgress] = {}
@@ -79,11 +90,12 @@ class Runner:
         self.obeys_signals = False  # the worker drains at SIGINT, which then raises nothing in any task
         self.stepping: Claimed | None = None  # whose code holds the loop right now, for whoever finds it blocked
         self._works, self._env, self._modes, self._watching = works, env, modes, watching
-        self._member = member
+        self.transactions, self._member = transactions, transactions.member
         self._pending: deque[Claimed] = deque()
         self._idle: list[anyio.Event] = []
         self._scopes: dict[tuple[JobId, Fence], anyio.CancelScope] = {}
         self._stopped: set[tuple[JobId, Fence]] = set()  # cancelled before they were begun
+        self._decided: dict[tuple[JobId, Fence], RunEnded] = {}  # ended by their own transaction, and still running
         self._residents = 0
         self._yielded: Micros = 0
         self._group: TaskGroup | None = None
@@ -173,6 +185,9 @@ class Runner:
             end = self._raised(job, error)
         finally:
             del self._scopes[key]
+        decided = self._decided.pop(key, None)
+        if decided is not None:
+            end = final(end, decided, self._works.get(job.spec.task))
         self._end(job, end, self._env.now() - began)
         if interrupt is not None:
             raise interrupt
@@ -184,6 +199,10 @@ class Runner:
 
     def _being_cancelled(self, scope: anyio.CancelScope) -> bool:
         return scope.cancel_called or (self._group is not None and self._group.cancel_scope.cancel_called)
+
+    def decide(self, end: RunEnded) -> None:
+        """The run ends so, whatever its function does from here on."""
+        self._decided[end.id, end.fence] = end
 
     def _end(self, job: Claimed, end: RunEnded, ran_us: Micros) -> None:
         self.reports.pop(job.spec.id, None)
@@ -201,7 +220,7 @@ class Runner:
             return self._unfit(job, "unknown_task", f"no task {spec.task!r} is registered in this worker")
         if work.run_in == "process":
             self._suspended()
-            voice = Voice(job, self)
+            voice = Voice(job, work, self)
             mode = await self._modes.process()
             end = await mode.run_raw(work, spec.payload, spec.codec, spec.version, self._facts(job), voice)
             return self._with_children(end.of(spec.id, job.fence, self._env.random()), voice)
@@ -212,7 +231,7 @@ class Runner:
         if work.ctx is None:
             value = await self._value(work, job, args, kwargs)
             return self._returned(job, work, value)
-        voice = Voice(job, self)
+        voice = Voice(job, work, self)
         args = placed(work.fn, work.ctx, Ctx(self._facts(job), voice), args, kwargs)
         value = await self._value(work, job, args, kwargs)
         return self._with_children(self._returned(job, work, value), voice)
