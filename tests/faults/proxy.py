@@ -211,8 +211,8 @@ class Conversation:
         if self.mute:
             return True
         if side is self.client:
-            return all([self._ask(unit, due) for unit in self.protocol.from_client(data) if not self.over])
-        return all([self._answer(unit, due) for unit in self.protocol.from_server(data) if not self.over])
+            return all(self._ask(unit, due) for unit in self.protocol.from_client(data))
+        return all(self._answer(unit, due) for unit in self.protocol.from_server(data))
 
     def _ask(self, unit: Unit, due: deque[Fault | None]) -> bool:
         if self.mute:

@@ -159,7 +159,7 @@ OK, ERR, EOF = 0x00, 0xFF, 0xFE
 
 @define
 class MySQL(Protocol):
-    """A request is a command packet (number 0); its answer ends as its first packet says: OK, ERR, or a table of rows."""
+    """A request is a command packet (number 0); its answer ends as its first packet says: OK, ERR, or rows to come."""
 
     commands: bool = False  # the login is over
     no_eof: bool = False  # the client asked for tables without the packet between columns and rows

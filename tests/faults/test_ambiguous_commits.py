@@ -1,0 +1,165 @@
+"""A connection that breaks around a commit: the op is sent again, and it is as if it had been sent once.
+
+Promises under test: an op is its own token (I2, I8), `applied="no"` is said only where it is proved, nothing is lost or
+doubled. Each verb is cut at each of its requests in turn: before it reaches the server, after the server has answered,
+and in the middle of the answer. The queue machine says what every answer and every row must be. SQLite and memory walk
+along behind `Flaky`, so that the harness itself is tested where there is no server.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import anyio
+import pytest
+from ambiguity import CASES, Prepare, Twin, comparable, of_case
+from attrs import define
+from flaky import Faults, Flaky
+from proxy import Proxy, Where, nth
+from servers import Server
+
+from taskweave.abc import TaskStore
+from taskweave.connect import connect
+from taskweave.core.verbs import Op, TakeDump
+from taskweave.exceptions import StoreError, StoreUnavailable
+
+pytestmark = pytest.mark.anyio
+
+STORES = ["sqlite", "postgres", "mysql", "redis"]
+PLACES: tuple[Where, ...] = ("before", "after", "mid")
+REQUESTS_MAX = 60  # of one op
+RESENDS_MAX = 5
+
+
+class Network(Protocol):
+    """Between a store and its jobs: breaks once, when armed."""
+
+    places: tuple[Where, ...]
+
+    def arm(self, n: int, where: Where) -> None: ...
+
+    def struck(self) -> int:
+        """How often it has broken since it was armed; it is whole again then."""
+        ...
+
+
+@define
+class Wire:
+    """A real connection through the proxy."""
+
+    proxy: Proxy
+    places: tuple[Where, ...] = PLACES
+
+    def arm(self, n: int, where: Where) -> None:
+        self.proxy.injected.clear()
+        self.proxy.plan = nth(n, where)
+
+    def struck(self) -> int:
+        self.proxy.plan = None
+        return self.proxy.injected.total()
+
+
+class Call:
+    """The call of a store in this process, which is one request."""
+
+    places: tuple[Where, ...] = ("before", "after")
+
+    def __init__(self) -> None:
+        self.left: list[Any] = []
+        self.faults = Faults(lambda _: self.left.pop() if self.left else None)
+
+    def arm(self, n: int, where: Where) -> None:
+        self.faults.injected.clear()
+        self.left = [where] if n == 1 else []
+
+    def struck(self) -> int:
+        return self.faults.injected.total()
+
+
+@asynccontextmanager
+async def between(
+    kind: str, tmp_path: Path, shared_server: Callable[[str], Server]
+) -> AsyncIterator[tuple[Network, TaskStore, TaskStore]]:
+    """The network, the store behind it, and the same store reached around it; in a namespace of its own."""
+    if kind == "sqlite":
+        call, url = Call(), f"sqlite:///{tmp_path}/jobs.db"
+        async with connect(url) as direct, Flaky(connect(url), call.faults) as behind:
+            yield call, behind, direct
+        return
+    server = shared_server(kind)
+    url = server.url(f"ambiguous_{uuid4().hex[:12]}")
+    with Proxy(server) as proxy:
+        async with connect(url) as direct:
+            try:
+                async with connect(proxy.url(url)) as behind:
+                    yield Wire(proxy), behind, direct
+            finally:
+                await direct.drop()  # type: ignore[attr-defined]  # an ability of stores on servers
+
+
+async def sent_until_answered(store: TaskStore, op: Op[Any], now: int) -> tuple[Any, list[StoreError]]:
+    """The answer, and the errors on the way to it."""
+    errors: list[StoreError] = []
+    while True:
+        try:
+            with anyio.fail_after(30):
+                return await store.apply(op, at=now), errors
+        except StoreError as error:
+            errors.append(error)
+            assert len(errors) <= RESENDS_MAX, f"{op.name} is never answered: {errors}"
+
+
+async def cut(twin: Twin, network: Network, behind: TaskStore, prepare: Prepare, n: int, where: Where) -> bool:
+    """One op with one fault; False when the op has fewer than n requests."""
+    twin.case += 1
+    op = await prepare(twin)
+    await behind.apply(TakeDump(), at=twin.now)  # connected and logged in before the fault
+    before = twin.expected()
+    assert await twin.dump() == before
+    network.arm(n, where)
+    try:
+        with anyio.fail_after(30):
+            first = await behind.apply(op, at=twin.now)
+    except StoreError as error:
+        struck = network.struck()
+        assert struck == 1, "an error without a fault"
+        assert isinstance(error, StoreUnavailable), f"{type(error).__name__} for a broken connection"
+        there = await twin.dump()
+        first_answer = twin.machine.apply(op, twin.now)
+        once = twin.expected()
+        assert there in (before, once), f"half of {op.name} was done, cut {where} request {n}: {of_case(there, twin)}"
+        if there != before:
+            assert error.applied == "unknown", f"{op.name} took effect, cut {where} request {n}, and 'no' was said"
+            first_answer = twin.machine.apply(op, twin.now)  # what the machine says to a repeat
+        answer, errors = await sent_until_answered(behind, op, twin.now)
+        assert not errors, "the network is whole again"
+        assert comparable(answer) == comparable(first_answer), f"cut {where} request {n}"
+        assert await twin.dump() == once == twin.expected()
+        return True
+    struck = network.struck()
+    answers = [comparable(twin.machine.apply(op, twin.now)) for _ in range(2 if struck else 1)]  # a store may resend
+    assert comparable(first) in answers, f"answered, cut {where} request {n}"
+    assert await twin.dump() == twin.expected(), f"answered, cut {where} request {n}"
+    return bool(struck)
+
+
+@pytest.mark.parametrize("kind", STORES)
+@pytest.mark.parametrize("prepare", CASES.values(), ids=CASES)
+async def test_an_op_that_was_cut_and_sent_again_is_as_sent_once(
+    kind: str, prepare: Prepare, tmp_path: Path, shared_server: Callable[[str], Server]
+) -> None:
+    struck: Counter[Where] = Counter()
+    async with between(kind, tmp_path, shared_server) as (network, behind, direct):
+        twin = Twin(direct)
+        for where in network.places:
+            for n in range(1, REQUESTS_MAX):
+                if not await cut(twin, network, behind, prepare, n, where):
+                    break
+                struck[where] += 1
+    assert set(struck) == set(network.places), "each place was struck"
+    assert len(set(struck.values())) == 1, f"as often as each other: {struck}"
