@@ -1,7 +1,7 @@
 """The program of the fault tests: a worker whose tasks write what they do into a ledger outside the store.
 
-`python ledger_app.py WORK_DIR BACKEND [until-idle]`; the ledger is one O_APPEND line per start and per end, so that a
-broken store cannot hide a double run.
+`python ledger_app.py WORK_DIR BACKEND [until-idle]`, on the store at LEDGER_STORE, without it on a file in the folder;
+the ledger is one O_APPEND line per start and per end, so that a broken store cannot hide a double run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import anyio
 from taskweave import App, Ctx, Retry, inject
 
 DIR = Path(sys.argv[1] if __name__ == "__main__" else os.environ["LEDGER_DIR"])
-app = App(f"sqlite:///{DIR}/jobs.db")
+app = App(os.environ.get("LEDGER_STORE", f"sqlite:///{DIR}/jobs.db"))
 
 
 def note(*words: object) -> None:

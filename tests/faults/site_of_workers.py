@@ -1,4 +1,4 @@
-"""A folder with a store, a ledger and real workers."""
+"""A folder with a ledger, a store, and real workers on it: a file in the folder, or a namespace on a server."""
 
 from __future__ import annotations
 
@@ -8,16 +8,34 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import anyio
+
+from taskweave import App
+from taskweave.abc import TaskStore
+from taskweave.connect import connect
+from taskweave.core.job import Job
+from taskweave.core.verbs import Load
 
 HERE = Path(__file__).parent
 
 
-class Site:
-    """A folder with a store and a ledger, and the workers that were started on it (children of this test alone)."""
+async def until(condition: Callable[[], bool], seconds: float = 40) -> None:
+    """Other processes have no event for this test to wait for, so it looks again."""
+    with anyio.fail_after(seconds):
+        while not condition():
+            await anyio.sleep(0.01)
 
-    def __init__(self, folder: Path, backend: str) -> None:
+
+class Site:
+    """A folder with a ledger, a store, and the workers that were started on it (children of this test alone)."""
+
+    def __init__(self, folder: Path, backend: str, url: str | None = None) -> None:
         self.folder, self.backend = folder, backend
+        self.url = url or f"sqlite:///{folder}/jobs.db"
         self.workers: list[subprocess.Popen[str]] = []
 
     def worker(self, *words: str) -> subprocess.Popen[str]:
@@ -27,12 +45,42 @@ class Site:
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, "LEDGER_DIR": str(self.folder)},
+            env={**os.environ, "LEDGER_DIR": str(self.folder), "LEDGER_STORE": self.url},
         )
         self.workers.append(worker)
         assert worker.stdout is not None
         assert worker.stdout.readline() == "up\n"
         return worker
+
+    def store(self) -> TaskStore:
+        """A store on the same jobs, unopened."""
+        return connect(self.url)
+
+    async def enqueue(self, task: str, numbers: range, **options: Any) -> list[str]:
+        """Have these jobs accepted; returns their ids."""
+        app = App(self.url)
+
+        async def any_task(n: int) -> None: ...
+
+        sent = app.task(any_task, name=task, **options)
+        async with app:
+            return [handle.id for handle in await sent.enqueue_many([(n,) for n in numbers])]
+
+    async def jobs(self, ids: list[str]) -> list[Job]:
+        """Those of these jobs that are there."""
+        async with self.store() as store:
+            found = await store.apply(Load(tuple(ids)))
+            return [job for job in found if job is not None]
+
+    async def settled(self, ids: list[str], seconds: float = 30) -> list[Job]:
+        """These jobs, when all of them have finished."""
+        with anyio.fail_after(seconds):
+            async with self.store() as store:
+                while True:
+                    found = [job for job in await store.apply(Load(tuple(ids))) if job is not None]
+                    if all(job.finished for job in found):
+                        return found
+                    await anyio.sleep(0.05)
 
     def lines(self) -> list[list[str]]:
         ledger = self.folder / "ledger"
@@ -41,11 +89,14 @@ class Site:
     def count(self, word: str) -> Counter[int]:
         return Counter(int(line[1]) for line in self.lines() if line[0] == word)
 
-    def check(self) -> None:
-        """SQLite's own check of the file."""
-        with sqlite3.connect(self.folder / "jobs.db") as connection:
-            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        connection.close()
+    async def check(self) -> None:
+        """The store's own check of itself."""
+        if self.url.startswith("sqlite:"):
+            with sqlite3.connect(self.folder / "jobs.db") as connection:
+                assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            connection.close()
+        async with self.store() as store:
+            assert await store.check() == []  # type: ignore[attr-defined]  # an ability of stores that outlive a process
 
     def end(self) -> None:
         for worker in self.workers:

@@ -1,4 +1,4 @@
-"""Workers that are killed, stopped, frozen and blown up, as real processes on one SQLite file.
+"""Workers that are killed, stopped, frozen and blown up, as real processes on one SQLite file or on one server.
 
 Promises under test: what was acknowledged is run (I1, I3), by nobody twice at once (I4), drains harm nothing (I24),
 poison is put aside (I22), at most once is at most once (I6). Each test asserts that its fault really happened.
@@ -9,51 +9,32 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
-from typing import Any
 
 import anyio
 import pytest
-from site_of_workers import Site
+from site_of_workers import Site, until
 
-from taskweave import App
-from taskweave.core.job import Job, State
-from taskweave.core.verbs import Count, Load
-from taskweave.stores.sqlite import SQLiteTaskStore
+from taskweave.core.job import State
+from taskweave.core.verbs import Count
 
 pytestmark = pytest.mark.anyio
 
 
-async def until(condition: Callable[[], bool], seconds: float = 40) -> None:
-    """Other processes have no event for this test to wait for, so it looks again."""
-    with anyio.fail_after(seconds):
-        while not condition():
-            await anyio.sleep(0.01)
+EVERYWHERE = pytest.mark.parametrize(
+    "site",
+    [
+        pytest.param("sqlite", marks=pytest.mark.proves(9)),
+        pytest.param("redis", marks=pytest.mark.proves(10)),
+        pytest.param("postgres", marks=pytest.mark.proves(11)),
+        pytest.param("mysql", marks=pytest.mark.proves(12)),
+    ],
+    indirect=True,
+)
 
 
-async def enqueue(site: Site, task: str, numbers: range, **options: Any) -> list[str]:
-    app = App(f"sqlite:///{site.folder}/jobs.db")
-
-    async def any_task(n: int) -> None: ...
-
-    handles = await _send(app, app.task(any_task, name=task, **options), numbers)
-    return [handle.id for handle in handles]
-
-
-async def _send(app: App, task: Any, numbers: range) -> list[Any]:
-    async with app:
-        return list(await task.enqueue_many([(n,) for n in numbers]))
-
-
-async def jobs(site: Site, ids: list[str]) -> list[Job]:
-    async with SQLiteTaskStore(site.folder / "jobs.db") as store:
-        found = await store.apply(Load(tuple(ids)))
-        return [job for job in found if job is not None]
-
-
-@pytest.mark.proves(9)
+@EVERYWHERE
 async def test_a_thousand_jobs_survive_three_kills(site: Site) -> None:
-    ids = await enqueue(site, "step", range(1_000), max_lost=10)  # a job that all kills hit is not poison here
+    ids = await site.enqueue("step", range(1_000), max_lost=10)  # a job that all kills hit is not poison here
     killed_running = 0
     for kill in range(1, 4):
         worker = site.worker()
@@ -64,26 +45,18 @@ async def test_a_thousand_jobs_survive_three_kills(site: Site) -> None:
     assert killed_running, "no kill hit a running job: the test would prove nothing"
     last = site.worker("until-idle")
     await until(lambda: len(site.count("end")) == 1_000)
-    states = [job.state for job in await _settled(site, ids)]
+    states = [job.state for job in await site.settled(ids)]
     assert states == [State.SUCCEEDED] * 1_000
     assert await anyio.to_thread.run_sync(last.wait, 20) == 0
-    site.check()
+    await site.check()
 
 
-async def _settled(site: Site, ids: list[str]) -> list[Job]:
-    with anyio.fail_after(30):
-        while True:
-            found = await jobs(site, ids)
-            if all(job.finished for job in found):
-                return found
-            await anyio.sleep(0.05)
-
-
-@pytest.mark.proves(9, 132)
-async def test_two_workers_on_one_file_share_the_work_and_run_nothing_twice(site: Site) -> None:
+@EVERYWHERE
+@pytest.mark.proves(132)
+async def test_two_workers_on_one_store_share_the_work_and_run_nothing_twice(site: Site) -> None:
     workers = [site.worker(), site.worker()]
-    ids = await enqueue(site, "step", range(1_000))
-    assert {job.state for job in await _settled(site, ids)} == {State.SUCCEEDED}
+    ids = await site.enqueue("step", range(1_000))
+    assert {job.state for job in await site.settled(ids)} == {State.SUCCEEDED}
     for worker in workers:
         worker.send_signal(signal.SIGTERM)
         assert await anyio.to_thread.run_sync(worker.wait, 20) == 0
@@ -95,7 +68,7 @@ async def test_two_workers_on_one_file_share_the_work_and_run_nothing_twice(site
 
 @pytest.mark.proves(41)
 async def test_sigterm_lets_short_jobs_end_and_gives_long_ones_back(site: Site) -> None:
-    ids = await enqueue(site, "hold", range(3))
+    ids = await site.enqueue("hold", range(3))
     worker = site.worker()
     await until(lambda: len(site.count("start")) == 3)
     began = time.monotonic()
@@ -103,12 +76,12 @@ async def test_sigterm_lets_short_jobs_end_and_gives_long_ones_back(site: Site) 
     assert await anyio.to_thread.run_sync(worker.wait, 20) == 0
     assert 2.0 <= time.monotonic() - began <= 2.0 + 2.0 + 1.0  # grace, promise, slack of a busy machine
     assert site.count("cleaned") == {0: 1, 1: 1, 2: 1}, "finally blocks have run"
-    assert [(job.state, job.life.attempt) for job in await jobs(site, ids)] == [(State.READY, 0)] * 3
+    assert [(job.state, job.life.attempt) for job in await site.jobs(ids)] == [(State.READY, 0)] * 3
 
 
 @pytest.mark.proves(41)
 async def test_a_second_signal_gives_back_at_once(site: Site) -> None:
-    ids = await enqueue(site, "hold", range(2))
+    ids = await site.enqueue("hold", range(2))
     worker = site.worker()
     await until(lambda: len(site.count("start")) == 2)
     began = time.monotonic()
@@ -116,12 +89,14 @@ async def test_a_second_signal_gives_back_at_once(site: Site) -> None:
     worker.send_signal(signal.SIGTERM)
     assert await anyio.to_thread.run_sync(worker.wait, 20) == 0
     assert time.monotonic() - began < 1.9
-    assert {job.state for job in await jobs(site, ids)} == {State.READY}
+    assert {job.state for job in await site.jobs(ids)} == {State.READY}
 
 
+@EVERYWHERE
+@pytest.mark.proves(43)
 async def test_a_frozen_worker_comes_back_as_a_stranger(site: Site) -> None:
     """SIGSTOP for three leases: another worker takes over, and what the thawed one settles is refused (F3, I4)."""
-    (id,) = await enqueue(site, "hold", range(1))
+    (id,) = await site.enqueue("hold", range(1))
     frozen = site.worker()
     await until(lambda: site.count("start")[0] == 1)
     os.kill(frozen.pid, signal.SIGSTOP)
@@ -129,7 +104,7 @@ async def test_a_frozen_worker_comes_back_as_a_stranger(site: Site) -> None:
     await until(lambda: site.count("start")[0] == 2)
     (site.folder / "go").touch()
     await until(lambda: site.count("end")[0] == 1)
-    (job,) = await _settled(site, [id])
+    (job,) = await site.settled([id])
     before = job.life
     assert before.lost_count == 1, "the fault has happened"
     os.kill(frozen.pid, signal.SIGCONT)
@@ -137,18 +112,18 @@ async def test_a_frozen_worker_comes_back_as_a_stranger(site: Site) -> None:
     frozen.send_signal(signal.SIGTERM)
     other.send_signal(signal.SIGTERM)
     assert (await anyio.to_thread.run_sync(frozen.wait, 20), other.wait(20)) == (0, 0)
-    (job,) = await jobs(site, [id])
+    (job,) = await site.jobs([id])
     assert job.life == before, "the stale settlement has changed nothing"
 
 
 async def test_poison_is_put_aside_and_its_neighbours_live(site: Site) -> None:
-    (bomb,) = await enqueue(site, "bomb", range(1), max_lost=2)
-    ids = await enqueue(site, "step", range(100, 140))
+    (bomb,) = await site.enqueue("bomb", range(1), max_lost=2)
+    ids = await site.enqueue("step", range(100, 140))
     deaths = 0
     for _ in range(6):
         worker = site.worker("until-idle")
         deaths += await anyio.to_thread.run_sync(worker.wait, 40) == 9
-        (job,) = await jobs(site, [bomb])
+        (job,) = await site.jobs([bomb])
         if job.finished:
             break
     assert deaths == 2
@@ -156,15 +131,15 @@ async def test_poison_is_put_aside_and_its_neighbours_live(site: Site) -> None:
     assert await anyio.to_thread.run_sync(last.wait, 40) == 0
     assert job.life.end is not None
     assert (job.state, job.life.end.cause) == (State.FAILED, "poison")
-    assert {job.state for job in await _settled(site, ids)} == {State.SUCCEEDED}
+    assert {job.state for job in await site.settled(ids)} == {State.SUCCEEDED}
 
 
 async def test_at_most_once_starts_once_and_leaves_a_record(site: Site) -> None:
-    (id,) = await enqueue(site, "once", range(1), delivery="at_most_once")
+    (id,) = await site.enqueue("once", range(1), delivery="at_most_once")
     worker = site.worker("until-idle")
     assert await anyio.to_thread.run_sync(worker.wait, 40) == 9
     reaper = site.worker()
-    (job,) = await _settled(site, [id])
+    (job,) = await site.settled([id])
     reaper.send_signal(signal.SIGTERM)
     assert reaper.wait(20) == 0
     assert job.state is State.LOST
@@ -172,10 +147,10 @@ async def test_at_most_once_starts_once_and_leaves_a_record(site: Site) -> None:
 
 
 async def test_a_process_that_exits_in_a_job_costs_an_attempt_not_the_worker(site: Site) -> None:
-    (id,) = await enqueue(site, "child", range(1), retry=2)
+    (id,) = await site.enqueue("child", range(1), retry=2)
     worker = site.worker("until-idle")
     assert await anyio.to_thread.run_sync(worker.wait, 60) == 0
-    (job,) = await jobs(site, [id])
+    (job,) = await site.jobs([id])
     assert job.state is State.FAILED
     assert site.count("start") == {0: 2}
     assert job.life.history[-1].error is not None
@@ -183,7 +158,7 @@ async def test_a_process_that_exits_in_a_job_costs_an_attempt_not_the_worker(sit
 
 
 async def test_what_was_acknowledged_is_there_after_the_producer_was_killed(site: Site) -> None:
-    ids = await enqueue(site, "step", range(50))
-    async with SQLiteTaskStore(site.folder / "jobs.db") as store:
+    ids = await site.enqueue("step", range(50))
+    async with site.store() as store:
         (stat,) = (await store.apply(Count())).queues
     assert stat.count(State.READY) == len(ids)
