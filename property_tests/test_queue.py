@@ -20,7 +20,7 @@ from queue_laws import by_id, obeys
 from taskweave.core import life as lives
 from taskweave.core.ids import SECOND
 from taskweave.core.job import TERMINAL, Failure, Job, Life, Progress, Spec, State, Verb
-from taskweave.core.queue import Queue, enqueue, exchange, maintain
+from taskweave.core.queue import Queue, enqueue, exchange, maintain, moving
 from taskweave.core.queue.table import Row, Table
 from taskweave.core.ready import rank
 from taskweave.core.unique import UniqueKey
@@ -31,6 +31,7 @@ from taskweave.core.verbs import (
     DeleteJobs,
     Enqueue,
     Exchange,
+    Export,
     Find,
     Lease,
     LeaseProgress,
@@ -41,6 +42,7 @@ from taskweave.core.verbs import (
     Prune,
     PurgeQueue,
     Renew,
+    Restore,
     ResumeQueue,
     RetryJobs,
     Settlement,
@@ -333,6 +335,52 @@ class QueueWalk(RuleBasedStateMachine):
         else:
             assert self.apply(Prune(500, limit=limit)) <= limit
 
+    @rule(limit=st.sampled_from([1, 2, 500]), again=st.booleans())
+    def moves_to_another_queue(self, limit: int, again: bool) -> None:
+        """All of it, page by page, and the walk goes on there: the old leases are worth nothing any more."""
+        pages: list[tuple[Job, ...]] = []
+        after: int | None = 0
+        while after is not None:
+            found = self.queue.apply(Export(after, limit), self.now)
+            pages.append(found.jobs)
+            after = found.next
+        jobs = [job for page in pages for job in page]
+        before = self.queue.apply(TakeDump(), self.now)
+        assert [job.id for job in jobs] == [job.id for job in before.jobs]
+        self.queue = Queue(found.aging_us)
+        for queue in found.paused:
+            self.queue.apply(PauseQueue(queue), self.now)
+        self.last = None
+        for page in pages:
+            self.apply(Restore(page))
+            if again:
+                assert {each.change for each in self.apply(Restore(page))} <= {Change.EXISTING}, "I2: stored twice"
+        after_move = self.queue.apply(TakeDump(), self.now)
+        ended = {job.id for job in after_move.jobs if job.state in TERMINAL}
+        assert after_move.paused == before.paused
+        assert after_move.keys == tuple([(key, id) for key, id in before.keys if id not in ended or self.windows(id)])
+        for job in jobs:
+            self.excused[job.id] += job.state is State.RUNNING
+
+    def windows(self, id: str) -> bool:
+        """Whether this job keeps its key for a span, whatever becomes of it."""
+        (job,) = self.queue.apply(Load((id,)), self.now)
+        return job is not None and job.spec.unique is not None and job.spec.unique.within_us is not None
+
+    @rule(back=st.integers(0, RECENT), renamed=st.booleans())
+    def restores(self, back: int, renamed: bool) -> None:
+        """A job as it is now, beside itself, or after it was deleted."""
+        id = f"j{max(0, self.ids - back)}"
+        (job,) = self.queue.apply(Load((id,)), self.now)
+        if job is None:
+            return
+        if renamed:
+            self.ids += 1
+            job = evolve(job, spec=evolve(job.spec, id=f"j{self.ids}"))
+        else:
+            self.apply(DeleteJobs((id,)))
+        self.apply(Restore((job,)))
+
     @invariant()
     def counts_and_pages_are_those_of_a_scan(self) -> None:
         jobs = self.queue.apply(Load(tuple(job.id for job in self.rows())), self.now)
@@ -432,6 +480,22 @@ def snoozes_at_the_cost_of_an_attempt(patch: pytest.MonkeyPatch) -> None:
         return evolve(life, attempt=life.attempt + 1) if life and end.verb is Verb.SNOOZE and not life.end else life
 
     patch.setattr(lives, "settle", settle)
+
+
+@bug
+def restores_with_the_lease(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(moving, "parked", lambda job: job)
+
+
+@bug
+def restores_without_a_new_fence(patch: pytest.MonkeyPatch) -> None:
+    real = moving.parked
+    patch.setattr(moving, "parked", lambda job: evolve(real(job), life=evolve(real(job).life, fence=job.life.fence)))
+
+
+@bug
+def restores_beside_the_holder(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(moving, "_holder", lambda table, key, taken, now: None)
 
 
 @bug

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from taskweave.core.ids import SECOND
-from taskweave.core.job import Failure, Progress, Spec, State, Verb
+from taskweave.core.job import Failure, Job, Progress, Spec, State, Verb
 from taskweave.core.queue import Queue
 from taskweave.core.unique import UniqueKey
 from taskweave.core.verbs import (
@@ -32,6 +32,8 @@ from taskweave.core.verbs import (
     Enqueue,
     Exchange,
     Exchanged,
+    Export,
+    Exported,
     Find,
     Lease,
     LeaseProgress,
@@ -43,16 +45,18 @@ from taskweave.core.verbs import (
     PurgeQueue,
     Renew,
     Renewed,
+    Restore,
     ResumeQueue,
     RetryJobs,
     Settlement,
     TakeDump,
     UpdateJob,
 )
-from taskweave.exceptions import TaskweaveError
+from taskweave.exceptions import StoreError, TaskweaveError
 from taskweave.stores._sqlite import enqueue as enqueue_module
 from taskweave.stores._sqlite import exchange as exchange_module
 from taskweave.stores._sqlite import maintain as maintain_module
+from taskweave.stores._sqlite import moving as moving_module
 from taskweave.stores._sqlite import settle as settle_module
 from taskweave.stores._sqlite import turn as turn_module
 from taskweave.stores._sqlite.connection import Settings, StoreConnection, connect
@@ -148,6 +152,7 @@ class Walk:
         self.repeat = False  # the last op repeated a claim
         self.handed: list[Lease] = []
         self.sent: list[Op[Any]] = []
+        self.seen: list[Job] = []  # as they were at some time
 
     def expected(self, op: Op[Any]) -> Any:
         self.repeat = isinstance(op, Exchange) and op.claim_id in self.queue._table.claims
@@ -160,7 +165,9 @@ class Walk:
         assert comparable(answer, self.repeat) == comparable(expected, self.repeat), f"{op} at {self.now}"
         if isinstance(expected, Exchanged):
             self.handed = [*(Lease(job.id, job.fence) for job in expected.claimed), *self.handed][:12]
-        if isinstance(op, Exchange | Enqueue | Renew):
+        if isinstance(expected, Exported):
+            self.seen = [*expected.jobs, *self.seen][:24]
+        if isinstance(op, Exchange | Enqueue | Renew | Restore):
             self.sent = [op, *self.sent][:6]
 
 
@@ -222,6 +229,19 @@ def renewals(draw: st.DrawFn, handed: list[Lease]) -> Renew:
     return Renew("m1", chosen, LEASE_US, progress)
 
 
+@st.composite
+def restores(draw: st.DrawFn, seen: list[Job]) -> Restore:
+    """Some of the jobs that were seen, under their ids or new ones; rarely one that no store could have written."""
+    chosen = draw(st.lists(st.sampled_from(seen), max_size=4)) if seen else []
+    jobs = [
+        evolve(job, spec=evolve(job.spec, id=draw(st.sampled_from([job.id, job.id, f"r{draw(st.integers(0, 5))}"]))))
+        for job in chosen
+    ]
+    if jobs and draw(st.integers(0, 9)) == 0:
+        jobs[0] = evolve(jobs[0], life=evolve(jobs[0].life, attempt=99))
+    return Restore(tuple(jobs))
+
+
 class Agreement(RuleBasedStateMachine):
     aging_us: int | None = None
     jobs_max: int | None = None
@@ -262,6 +282,16 @@ class Agreement(RuleBasedStateMachine):
     @rule(data=st.data())
     def exchanges(self, data: st.DataObject) -> None:
         self.both(data.draw(exchanges(self.walk.handed)))
+
+    @rule(after=st.sampled_from([0, 0, 3, 1_000]), limit=st.sampled_from([0, 2, 500]))
+    def exports(self, after: int, limit: int) -> None:
+        self.both(Export(after, limit))
+
+    @rule(data=st.data(), step=st.sampled_from(STEPS))
+    def restores(self, data: st.DataObject, step: int) -> None:
+        """Jobs as they were at some earlier time: gone since, or there still, or another holds their key now."""
+        self.walk.now += step
+        self.both(data.draw(restores(self.walk.seen)))
 
     @rule(verbs=st.lists(st.sampled_from(ENDS), min_size=1, max_size=3))
     def works(self, verbs: list[Verb]) -> None:
@@ -339,7 +369,8 @@ def test_the_real_store_agrees_on_each_runtime(backend: str, data: st.DataObject
             for step in range(40):
                 walk.now += data.draw(st.sampled_from(STEPS))
                 sent = [st.sampled_from(walk.sent)] if walk.sent else []
-                op = data.draw(st.one_of(operations(), exchanges(walk.handed), renewals(walk.handed), *sent))
+                moves = [st.just(Export()), restores(walk.seen)]
+                op = data.draw(st.one_of(operations(), exchanges(walk.handed), renewals(walk.handed), *moves, *sent))
                 asked = second if step % 3 == 0 else store
                 for each in (op, TakeDump()):
                     expected = walk.expected(each)
@@ -442,6 +473,28 @@ def stores_half_a_batch(patch: pytest.MonkeyPatch) -> None:
 
 
 @bug
+def restores_a_running_job_as_running(patch: pytest.MonkeyPatch) -> None:
+    """With its hold, of a claim that this store never made."""
+    patch.setattr(moving_module, "parked", lambda job: job)
+
+
+@bug
+def restores_beside_the_holder_of_a_key(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(moving_module._Plan, "_holder", lambda self, key: None)
+
+
+@bug
+def restores_what_is_there_already(patch: pytest.MonkeyPatch) -> None:
+    real = moving_module._Plan.__init__
+    patch.setattr(moving_module._Plan, "__init__", lambda self, turn, known: real(self, turn, {}))
+
+
+@bug
+def exports_from_the_wrong_place(patch: pytest.MonkeyPatch) -> None:
+    reworded(patch, moving_module, "_EXPORT", "seq > ?", "seq >= ?")
+
+
+@bug
 def forgets_what_a_claim_took(patch: pytest.MonkeyPatch) -> None:
     reworded(patch, turn_module, "_BY_SEQ", "WHERE seq IN", "WHERE state <> 2 AND seq IN")
 
@@ -449,5 +502,5 @@ def forgets_what_a_claim_took(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("plant", BUGS.values(), ids=BUGS)
 def test_a_planted_bug_is_found(plant: Patch, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
-    with pytest.raises((AssertionError, KeyError)):  # a wrong answer, or a row that is not where it must be
+    with pytest.raises((AssertionError, KeyError, StoreError)):  # a wrong answer, or a row that is not where it must be
         run_state_machine_as_test(Agreement, settings=HUNT)

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
+
 from taskweave.core import life
 from taskweave.core.ids import Micros
 from taskweave.core.job import TERMINAL, UNSTARTED, Job, State, Verb
+from taskweave.core.moving import parked
 from taskweave.core.ready import rank
 from taskweave.core.verbs import (
+    Change,
+    Changed,
     DeleteJobs,
     Dump,
     Enqueue,
@@ -23,6 +28,7 @@ from taskweave.core.verbs import (
     Op,
     Prune,
     PurgeQueue,
+    Restore,
     RetryJobs,
     Settlement,
     UpdateJob,
@@ -55,6 +61,8 @@ def obeys(op: Op[Any], answer: Any, before: Dump, after: Dump, now: Micros, agin
             claimed(op, answer, before, old, new, now, aging_us)
         case Maintain():
             maintained(op, answer, before, old, new)
+        case Restore():
+            restored(op, answer, before, old, new)
         case _:
             pass
 
@@ -114,6 +122,42 @@ def enqueued(op: Enqueue, answer: Any, before: Dump, old: dict[str, Job], new: d
             assert new[one.id].spec.payload == spec.payload
         if key is not None:
             batch.add(key)
+
+
+def restored(op: Restore, answer: tuple[Changed, ...], before: Dump, old: dict[str, Job], new: dict[str, Job]) -> None:
+    """A job is there as it was, or the one that was there is as it was; nothing else has changed."""
+    assert [each.id for each in answer] == [job.id for job in op.jobs]
+    assert all(new[id] == job for id, job in old.items()), "restoring touched a job that was there"
+    seqs = [job.seq for job in old.values()]
+    holders = dict(before.keys)
+    for job, one in zip(op.jobs, answer, strict=True):
+        if one.change is Change.EXISTING:
+            assert job.id in old, "existing, and was not there"
+        elif one.change is Change.KEY_TAKEN:
+            assert job.id not in new, "stored beside the holder of its key"
+            assert job.spec.unique is not None
+            assert one.holder == holders.get(job.spec.unique.key, one.holder), "the answer names the holder"
+        else:
+            assert job.id not in old
+            kept = new[job.id]
+            assert evolve(kept, seq=job.seq) == parked(job), "restored otherwise than it was"
+            assert kept.seq > max(seqs, default=0), "restored out of order"
+            seqs.append(kept.seq)
+            went_on(job, kept)
+    assert new.keys() - old.keys() == {one.id for one in answer if one.change is Change.DONE}
+
+
+def went_on(job: Job, kept: Job) -> None:
+    """What a move does to a job that ran: no lease, no loss, its attempt given back, its worker refused."""
+    was, now = job.life, kept.life
+    assert now.hold is None, "a lease of another store"
+    assert now.lost_count == was.lost_count, "a move was counted as a loss"
+    if was.hold is None:
+        return
+    if now.state in TERMINAL:
+        assert was.hold.cancel is not None or job.spec.at_most_once, "a move ended a job"
+    else:
+        assert (now.fence, now.attempt) == (was.fence + 1, was.attempt - 1), "I4: its old worker could settle it"
 
 
 def settled(op: Exchange, answer: Any, old: dict[str, Job], new: dict[str, Job]) -> None:

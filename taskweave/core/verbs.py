@@ -219,7 +219,8 @@ class Change(StrEnum):
     REQUESTED = "requested"  # cancel of a running job: its worker is told
     REFUSED = "refused"  # the job's state does not allow it; unchanged
     UNKNOWN = "unknown"  # no such job
-    KEY_TAKEN = "key_taken"  # retry: another job holds the unique key
+    KEY_TAKEN = "key_taken"  # retry, restore: another job holds the unique key
+    EXISTING = "existing"  # restore: a job with this id is there; it was left as it is
 
 
 @frozen
@@ -358,6 +359,47 @@ class Count(Op[Stats]):
     """How many jobs each queue holds in each state, whether it is paused, and how old its oldest ready job is."""
 
     name: ClassVar[str] = "count"
+
+
+# --- moving -------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Exported:
+    """One page of everything that a store keeps; `paused` and `aging_us` are those of the whole store."""
+
+    now: Micros
+    jobs: tuple[Job, ...]  # whole, by seq
+    next: int | None  # pass as `after` to go on; None at the end
+    paused: tuple[str, ...] = ()  # sorted
+    aging_us: Micros | None = None
+
+
+@frozen
+class Export(Op[Exported]):
+    """Whole jobs as they are, oldest first (by seq, ascending), at most `limit` (≤ 500) and 8 MiB of them a page.
+
+    Each page is one instant; `after` is the last seq seen.
+    """
+
+    name: ClassVar[str] = "export"
+    after: int = 0
+    limit: int = 500
+
+
+@frozen
+class Restore(Op[tuple[Changed, ...]]):
+    """Store these jobs as they were, all or nothing, under new seqs in this order; one Changed for each, in order.
+
+    EXISTING where the id is there (left as it is), KEY_TAKEN where another job holds its unique key now (not stored).
+    A job that was running is given back first (`core.moving.parked`), so that no old worker can settle it.
+    """
+
+    name: ClassVar[str] = "restore"
+    jobs: tuple[Job, ...]
+
+
+# --- for tests ----------------------------------------------------------------------------------------------------
 
 
 @frozen

@@ -28,6 +28,7 @@ from taskweave.core.verbs import (
     Op,
     Prune,
     PurgeQueue,
+    Restore,
     ResumeQueue,
     RetryJobs,
     UpdateJob,
@@ -113,6 +114,7 @@ _TOUCHED: Final[dict[type[Op[Any]], Callable[[Any, Any], _Touch]]] = {
     DeleteJobs: _operated,
     PurgeQueue: _operated,
     Prune: _operated,
+    Restore: _operated,
 }
 
 

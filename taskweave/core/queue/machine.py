@@ -8,7 +8,7 @@ Rules
   time      `now` is microseconds of store time, and counts as the floor where it lies below it; the floor is the
             instant of the last maintenance
   atomic    an op that raises has changed nothing; one that returns has happened completely
-  bounded   no op reads more rows than it changes or answers with, the reads (find, dump) excepted
+  bounded   no op reads more rows than it changes or answers with, the reads (find, export, dump) excepted
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from taskweave.core.queue.check import check
 from taskweave.core.queue.enqueue import enqueue
 from taskweave.core.queue.exchange import exchange, renew
 from taskweave.core.queue.maintain import maintain
+from taskweave.core.queue.moving import export, restore
 from taskweave.core.queue.operate import cancel, delete, pause, prune, purge, resume, retry, update
 from taskweave.core.queue.read import count, dump, find, load
 from taskweave.core.queue.table import Table
@@ -31,6 +32,7 @@ from taskweave.core.verbs import (
     DeleteJobs,
     Enqueue,
     Exchange,
+    Export,
     Find,
     Load,
     Maintain,
@@ -39,6 +41,7 @@ from taskweave.core.verbs import (
     Prune,
     PurgeQueue,
     Renew,
+    Restore,
     ResumeQueue,
     RetryJobs,
     TakeDump,
@@ -63,6 +66,8 @@ VERBS: Final[dict[type[Op[Any]], Callable[[Table, Any, Micros], Any]]] = {
     Load: load,
     Find: find,
     Count: count,
+    Export: export,
+    Restore: restore,
     TakeDump: dump,
 }
 

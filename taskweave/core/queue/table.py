@@ -11,9 +11,9 @@ Besides, an unstarted row with a deadline is in `expiries`, a finished one in `p
 `results`; `expiry`, `prune` and `result` are its entries there. Unique keys point to their holder; the entry of a
 lapsed window stays until it is taken over or its row goes.
 
-Only `add`, `remove`, `step`, `start` and `edit` change a row, and each leaves every index right. Rejected: one heap
-for each queue (a worker that knows one task would have to step over the backlog of the others), and a scan for what
-is due.
+Only `add`, `restore`, `remove`, `step`, `start` and `edit` change a row, and each leaves every index right. Rejected:
+one heap for each queue (a worker that knows one task would have to step over the backlog of the others), and a scan
+for what is due.
 """
 
 from __future__ import annotations
@@ -124,16 +124,23 @@ class Table:
         row = self.rows.get(entry[1])
         return row is not None and row.place is entry
 
-    # --- the five ways in which rows change ---
+    # --- the ways in which rows change ---
 
     def add(self, spec: Spec, life: Life, expires_at: Micros | None, now: Micros) -> None:
         """A new row; it takes its unique key, from whoever had it."""
-        self.seq = seq = self.seq + 1
-        row = Row(spec, seq, now, life.run_at, expires_at, life)
+        self._join(Row(spec, self.seq + 1, now, life.run_at, expires_at, life), now)
+
+    def restore(self, job: Job, now: Micros) -> None:
+        """A job of another store as a new row; it takes its unique key where it is in scope, as a new job does."""
+        self._join(Row(job.spec, self.seq + 1, job.created_at, job.due_at, job.expires_at, job.life), now)
+
+    def _join(self, row: Row, now: Micros) -> None:
+        spec, seq, state = row.spec, row.seq, row.life.state
+        self.seq = seq
         self.rows[seq] = row
         self.ids[spec.id] = row
-        self._count(spec.queue, life.state)
-        self._enter(row, life.state)
+        self._count(spec.queue, state)
+        self._enter(row, state)
         if spec.unique is not None and holds_key(row, now):
             self.keys[spec.unique.key] = spec.id
 

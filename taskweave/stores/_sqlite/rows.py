@@ -143,6 +143,27 @@ def saved(row: Row, now: Micros, aging_us: Micros | None) -> Record:
     )
 
 
+def inserted(row: Row, aging_us: Micros | None) -> Record:
+    """The parameters of job_insert, for a row that has lived before: `saved` writes the rest."""
+    spec, life = row.spec, row.life
+    return (
+        row.seq,
+        NUMBER[life.state],
+        spec.id,
+        spec.queue,
+        spec.task,
+        fragile(spec, life.lost_count),
+        *rank(spec.priority, life.run_at, aging_us),
+        life.run_at,
+        spec_text(rest_of(spec)),
+        row.created_at,
+        row.due_at,
+        row.expires_at,
+        row.key,
+        spec.payload,
+    )
+
+
 def _life_text(life: Life) -> str | None:
     document: dict[str, Any] = {"lost": life.lost_count, "unfit": life.unfit_count}
     if life.history:

@@ -17,6 +17,7 @@ from taskweave.core.verbs import (
     DeleteJobs,
     Enqueue,
     Exchange,
+    Export,
     Find,
     Load,
     Maintain,
@@ -25,6 +26,7 @@ from taskweave.core.verbs import (
     Prune,
     PurgeQueue,
     Renew,
+    Restore,
     ResumeQueue,
     RetryJobs,
     TakeDump,
@@ -35,6 +37,7 @@ from taskweave.stores._sqlite.enqueue import enqueue
 from taskweave.stores._sqlite.errors import translated
 from taskweave.stores._sqlite.exchange import exchange, renew
 from taskweave.stores._sqlite.maintain import maintain
+from taskweave.stores._sqlite.moving import export, restore
 from taskweave.stores._sqlite.operate import cancel, delete, pause, prune, purge, resume, retry, update
 from taskweave.stores._sqlite.read import count, dump, find, load
 from taskweave.stores._sqlite.turn import Turn
@@ -55,9 +58,10 @@ WRITES: Final[dict[type[Op[Any]], Verb]] = {
     ResumeQueue: resume,
     PurgeQueue: purge,
     Prune: prune,
+    Restore: restore,
 }
 
-READS: Final[dict[type[Op[Any]], Verb]] = {Load: load, Find: find, Count: count, TakeDump: dump}
+READS: Final[dict[type[Op[Any]], Verb]] = {Load: load, Find: find, Count: count, Export: export, TakeDump: dump}
 
 
 def apply(connection: StoreConnection, op: Op[A], at: Micros | None = None) -> A:

@@ -1,0 +1,1 @@
+SELECT * FROM whole_job WHERE seq > ? ORDER BY seq;
