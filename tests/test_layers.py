@@ -71,6 +71,7 @@ ALLOWED_MACHINERY = {
     ("cli/bench.py", "subprocess"): "each measurement is a process of its own",
     ("cli/bench_waits.py", "subprocess"): "an interpreter that imports, and a producer beside the worker",
     ("cli/leaving.py", "threading"): "finds the threads that would keep the process from ending",
+    ("cli/worker.py", "signal"): "a worker that waits for its store ends at a signal",
     ("cli/dev.py", "signal"): "stops the worker that it restarts",
     ("cli/dev.py", "subprocess"): "starts it",
     ("stores/memory.py", "threading"): "the lock around the queue machine; wakes waiters of other loops",

@@ -2,13 +2,18 @@
 
 SIGTERM and SIGINT drain: no new claims, what runs may end within the grace, what is left goes back to its queue.
 A second signal gives it back at once. A drain is a success: exit code 0.
+
+A worker that is started before its store (a machine that boots, a cluster that is rolled out) waits for it, until a
+signal. Only trouble that can pass is waited for: a wrong password ends the command at once.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import click
@@ -18,8 +23,10 @@ from taskweave.abc import Observer
 from taskweave.app import App
 from taskweave.cli.finding import find_app
 from taskweave.cli.loops import backend_option, run_on
+from taskweave.core.engine import backoff_us
+from taskweave.core.ids import SECOND
 from taskweave.core.verbs import Count
-from taskweave.exceptions import InvalidValue, NotOpen
+from taskweave.exceptions import InvalidValue, NotOpen, StoreError
 from taskweave.observe.ends import LogObserver
 from taskweave.observe.logging import configure_logging, logger
 
@@ -27,6 +34,8 @@ if TYPE_CHECKING:
     from taskweave._runtime.executor import TaskExecutor
     from taskweave.observe.exposition import Address, Exposition
     from taskweave.settings import ExecutorOptions
+
+SIGNALLED_S: Final = 0.01  # for a signal that came while the store was being opened
 
 
 @frozen
@@ -105,7 +114,9 @@ async def serve(app: App, options: ExecutorOptions, serving: Serving) -> None:
     endpoint = None if serving.metrics is None else _endpoint(app, serving.metrics)
     if endpoint is not None:
         observers.append(endpoint.exposition.observer)
-    async with app:
+    async with AsyncExitStack() as exits:
+        if not await _opened(app, exits):
+            return
         options["observers"] = observers
         executor = app.executor(**options)
         serving.log.worker = executor.member
@@ -117,6 +128,33 @@ async def serve(app: App, options: ExecutorOptions, serving: Serving) -> None:
                 group.start_soon(_stop_at_eof, executor)
             await executor.run(signals=True, until_idle=serving.until_idle)
             group.cancel_scope.cancel()
+
+
+async def _opened(app: App, exits: AsyncExitStack) -> bool:
+    """Open the app, waiting for a store that is not there yet; False when a signal came first. Raises StoreError."""
+    failures = 0
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        while True:
+            try:
+                await exits.enter_async_context(app)
+            except StoreError as error:
+                if not error.transient:
+                    raise
+                failures += 1
+                logger.warning("the worker waits for its store: %s", error)
+            else:
+                return not failures or not await _signalled(received, SIGNALLED_S)
+            if await _signalled(received, backoff_us(failures, app.env.random()) / SECOND):
+                return False
+
+
+async def _signalled(received: AsyncIterator[signal.Signals], seconds: float) -> bool:
+    """Whether a signal came before or within these seconds."""
+    with anyio.move_on_after(seconds):
+        async for number in received:
+            logger.info("%s: the worker ends before its store was there", number.name)
+            return True
+    return False
 
 
 @frozen

@@ -54,6 +54,12 @@ BACKOFF_CAP_US: Final[Micros] = 30 * SECOND
 LATE_STOP_US: Final[Micros] = 2 * SECOND  # after the grace of a drain, what cannot be settled is left to its lease
 
 
+def backoff_us(failures: int, jitter: float) -> Micros:
+    """How long to leave a store alone that has failed this often in a row; `jitter` is in [0, 1)."""
+    most = min(BACKOFF_CAP_US, BACKOFF_BASE_US << min(failures - 1, 20))
+    return max(MILLISECOND, int(most * jitter))
+
+
 @frozen
 class Settings:
     """How one member works. `queues` are names with weights; spans in microseconds."""
@@ -415,8 +421,7 @@ class Engine:
             effects.append(Stop(event.problem))
             return
         self._failures += 1
-        most = min(BACKOFF_CAP_US, BACKOFF_BASE_US << min(self._failures - 1, 20))
-        self._resend_at = now + max(MILLISECOND, int(most * event.jitter))
+        self._resend_at = now + backoff_us(self._failures, event.jitter)
 
     # --- the end --------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ def site(
     anyio_backend: tuple[str, dict[str, Any]],
     shared_server: Callable[[str], Server],
 ) -> Iterator[Site]:
-    """Workers on a file; or, parametrized indirectly with a kind of server, in a namespace there that ends with the test."""
+    """Workers on a file; or, parametrized indirectly with a kind of server, in a namespace of their own on it."""
     kind = getattr(request, "param", "sqlite")
     url = None if kind == "sqlite" else shared_server(kind).url(f"site_{uuid4().hex[:12]}")
     site = Site(tmp_path, loop_of(anyio_backend), url)
