@@ -205,4 +205,3 @@ def _agrees(end: RunEnded, decided: RunEnded, work: Work | None) -> bool:
     if end.ending is not Ending.RETURNED:
         return False
     return end.result == decided.result or (work is not None and end.result == encoded(work.codec, None))
-

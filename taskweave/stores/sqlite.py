@@ -5,6 +5,7 @@ Rules
               whole, so that a cancelled caller can never leave a transaction open
   writes      cannot be cancelled: they are shielded, with a deadline, in `apply` and nowhere else. Past the deadline
               the answer is StoreUnavailable with applied="unknown", and the op is to be resent as it was
+  transactions that the user's SQL shares have a connection of their own too (`_sqlite.transaction`)
   reads       use a connection of their own, so that listing jobs never delays a worker
   wake-ups    own writes tell the listeners at once; those of other processes are seen within 10 ms (`_sqlite.watch`)
 """
@@ -24,20 +25,23 @@ import anyio
 from attrs import define, field
 
 from taskweave._bridge import Bridge, open_bridge
-from taskweave.abc import Clock
+from taskweave.abc import Clock, StoreTransaction
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX
 from taskweave.core.ids import Duration, Micros, span_us
-from taskweave.core.verbs import Maintain, Op
+from taskweave.core.verbs import Enqueue, Enqueued, Maintain, Op
 from taskweave.exceptions import InvalidStoreUrl, InvalidValue, NotOpen, StoreReadOnly, StoreUnavailable
 from taskweave.stores._sqlite.checkpoint import checkpoint_if_large
 from taskweave.stores._sqlite.connection import HOP, Settings, StoreConnection, Synchronous, connect, see_file
 from taskweave.stores._sqlite.errors import translated
+from taskweave.stores._sqlite.inside import enqueue_on
 from taskweave.stores._sqlite.inspect import facts, problems
 from taskweave.stores._sqlite.schema import bring_up, only_read
 from taskweave.stores._sqlite.schema import schema_sql as schema_sql
+from taskweave.stores._sqlite.transaction import Transacting
 from taskweave.stores._sqlite.verbs import READS, apply
 from taskweave.stores._sqlite.watch import Watch
 from taskweave.stores.clock import SystemClock
+from taskweave.stores.inside import SQLALCHEMY, driver_connection, is_a, refused
 from taskweave.stores.wakeups import Listener, wake_touched
 
 if TYPE_CHECKING:
@@ -133,6 +137,41 @@ class SQLiteTaskStore:
             wake_touched(self._shared.listeners, op, answer)
         return cast(A, answer)
 
+    def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
+        """A transaction on the store's file, for SQL of the user's and for ops; it keeps other writers waiting.
+
+        It commits at the normal end of the block, and a commit that was begun is not cancelled; at any other end it
+        is rolled back. Raises NotOpen, StoreReadOnly, StoreError.
+        """
+        return self._transaction()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncGenerator[StoreTransaction]:
+        opened = self._opened
+        if opened is None:
+            raise NotOpen("store")
+        if self._settings.read_only:
+            raise StoreReadOnly(self.url, "it was opened to be read only")
+        async with opened.transacting.block() as tx:
+            yield tx
+        for op, answer in tx.applied:
+            wake_touched(self._shared.listeners, op, answer)
+
+    async def enqueue_inside(self, tx: object, op: Enqueue) -> tuple[Enqueued, ...]:
+        """Enqueue by a connection of the user's own to this file: with its commit the jobs are there, or never.
+
+        `tx` is a connection of sqlite3 or aiosqlite, or one of SQLAlchemy on either. Workers of other processes see
+        the jobs within 10 ms of the commit. Raises InvalidValue for anything else, another file, and autocommit.
+        """
+        connection: Any = await driver_connection(tx)
+        if isinstance(connection, sqlite3.Connection):
+            return enqueue_on(connection, self._settings, op)
+        if is_a(connection, "aiosqlite.core.Connection"):
+            raw = connection._conn  # its thread runs this; the driver has no public way to run a function there
+            enqueued: tuple[Enqueued, ...] = await connection._execute(enqueue_on, raw, self._settings, op)
+            return enqueued
+        raise refused(tx, f"a Connection of sqlite3 or aiosqlite, or {SQLALCHEMY} on one of them")
+
     async def facts(self) -> dict[str, Any]:
         """What is worth knowing about the file and the linked SQLite; sizes in bytes. Raises StoreError."""
         return await self._inspected(facts)
@@ -226,6 +265,9 @@ class _Opened:
         self._writer: aiosqlite.Connection | None = None
         self._reader: aiosqlite.Connection | None = None
         self._opening = anyio.Lock()
+        self._line: _Line | None = None
+        self._given_up: list[aiosqlite.Connection] = []
+        self.transacting = Transacting(self._open_line)
         self._watch: Watch | None = None
         self._watched: tuple[Listener, ...] = ()
 
@@ -240,21 +282,26 @@ class _Opened:
         if self._watch is not None:
             self._watch.stop()
         with anyio.move_on_after(CLOSE_DEADLINE_S, shield=True):
-            for connection in (self._reader, self._writer):
+            line = None if self._line is None else self._line.connection
+            for connection in (*self._given_up, line, self._reader, self._writer):
                 if connection is not None:
                     await self.bridge.run(connection.close)
 
     async def write(self, function: Callable[[StoreConnection], T]) -> T:
-        """Run it, whatever becomes of the caller: the one place where writes are shielded, and bounded."""
+        """Run it on the connection that writes, whatever becomes of the caller."""
         assert self._writer is not None
+        return await self.finish(self._writer, function)
+
+    async def finish(self, connection: aiosqlite.Connection, function: Callable[[StoreConnection], T]) -> T:
+        """Run it, whatever becomes of the caller: the one place where writes are shielded, and bounded."""
         with anyio.move_on_after(CALL_DEADLINE_S, shield=True):
-            return await self._hop(self._writer, function)
+            return await self.hop(connection, function)
         raise StoreUnavailable(self.settings.url, f"no answer within {CALL_DEADLINE_S:g} s", applied="unknown")
 
     async def read(self, function: Callable[[StoreConnection], T], deadline_s: float = CALL_DEADLINE_S) -> T:
         reader = self._reader or await self._open_reader()
         with anyio.move_on_after(deadline_s):
-            return await self._hop(reader, function)
+            return await self.hop(reader, function)
         raise StoreUnavailable(self.settings.url, f"no answer within {deadline_s:g} s")
 
     async def _open_reader(self) -> aiosqlite.Connection:
@@ -267,7 +314,20 @@ class _Opened:
             assert reader is not None
             return reader
 
-    async def _hop(self, connection: aiosqlite.Connection, function: Callable[[StoreConnection], T]) -> T:
+    async def _open_line(self) -> _Line:
+        line = self._line
+        if line is None:
+            with anyio.CancelScope(shield=True):
+                connection = await self.bridge.run(_connected, self.settings.again(), _nothing)
+            line = self._line = _Line(self, connection)
+        return line
+
+    def give_up(self, line: _Line) -> None:
+        """Its thread may be busy for long: it is closed with the store."""
+        self._line = None
+        self._given_up.append(line.connection)
+
+    async def hop(self, connection: aiosqlite.Connection, function: Callable[[StoreConnection], T]) -> T:
         run = cast("Callable[[str, tuple[Any]], Awaitable[list[T]]]", connection.execute_fetchall)
         (answer,) = await self.bridge.ask(run, HOP, (function,))
         return answer
@@ -288,6 +348,30 @@ class _Opened:
     def _changed(self) -> None:
         for listener in self._watched:
             listener.wake()
+
+
+class _Line:
+    """The connection of the transactions; see `_sqlite.transaction.Line`."""
+
+    def __init__(self, opened: _Opened, connection: aiosqlite.Connection) -> None:
+        self.connection = connection
+        self._opened = opened
+
+    async def ask(self, function: Callable[[StoreConnection], T]) -> T:
+        return await self._opened.hop(self.connection, function)
+
+    async def finish(self, function: Callable[[StoreConnection], T]) -> T:
+        return await self._opened.finish(self.connection, function)
+
+    async def interrupt(self) -> None:
+        await self._opened.bridge.run(self.connection.interrupt)
+
+    async def give_up(self) -> None:
+        self._opened.give_up(self)
+
+
+def _nothing(_: StoreConnection) -> None:
+    """A file that is open already needs no preparation."""
 
 
 async def _connected(settings: Settings, prepare: Callable[[StoreConnection], None]) -> aiosqlite.Connection:

@@ -110,7 +110,7 @@ def _schema_problems(connection: StoreConnection) -> Iterator[str]:
 
 
 def _row_problems(connection: StoreConnection) -> Iterator[str]:
-    turn = Turn(connection, None)
+    turn = Turn(connection, None, connection.settings)
     jobs, most_seq, next_seq, counted = turn.run(_COUNTED).fetchone()
     if jobs != counted:
         yield f"meta counts {counted} jobs, there are {jobs}"

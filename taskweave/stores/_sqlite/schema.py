@@ -18,7 +18,7 @@ APPLICATION_ID: Final = 0x74776A62  # "twjb"
 VERSION: Final = max(version for version, _, _ in migrations())
 
 
-def version_of(connection: StoreConnection) -> int | None:
+def version_of(connection: sqlite3.Connection) -> int | None:
     """The schema version of this file, 0 when it is empty, None when it is not ours. Raises sqlite3.Error."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()

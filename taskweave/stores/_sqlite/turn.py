@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from taskweave.core.ids import JobId, Micros
 from taskweave.core.life import holds_key
-from taskweave.stores._sqlite.connection import Settings, StoreConnection
+from taskweave.stores._sqlite.connection import Settings
 from taskweave.stores._sqlite.rows import Record, Row, edited, row_of, saved
 from taskweave.stores._sqlite.statements import statement
 
@@ -43,9 +43,9 @@ class Turn:
         "settings",
     )
 
-    def __init__(self, connection: StoreConnection, at: Micros | None) -> None:
+    def __init__(self, connection: sqlite3.Connection, at: Micros | None, settings: Settings) -> None:
         self.connection = connection
-        self.settings: Settings = connection.settings
+        self.settings = settings
         self.cursor = connection.cursor()
         self.run = self.cursor.execute
         self.floor, self.next_seq, self.jobs, self.aging_us, self.rerank_after = self.run(_META).fetchone()

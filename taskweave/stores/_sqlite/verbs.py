@@ -79,7 +79,7 @@ def _transaction(connection: StoreConnection, begin: str, verb: Verb, op: Any, a
     except sqlite3.OperationalError:
         patiently(lambda: sqlite3.Connection.execute(connection, begin))  # says why, if it is not a lock
     try:
-        answer = verb(Turn(connection, at), op)
+        answer = verb(Turn(connection, at, connection.settings), op)
         sqlite3.Connection.execute(connection, "COMMIT")
     except BaseException:
         if connection.in_transaction:
