@@ -165,6 +165,8 @@ def ended(**end: Any) -> Job:
 
 
 ENTRY = running().life.history[0]
+NUMBER_FOR_NAME: dict[str, Any] = {"member": 3}  # as from a file, past the types
+NO_INSTANT: dict[str, Any] = {"created_at": None}
 WRONG: dict[str, Job] = {
     "fence of job": changed(fence=-1),
     "attempt of job": changed(attempt=4),
@@ -178,7 +180,7 @@ WRONG: dict[str, Job] = {
     "state of job": changed(state=State.LOST, hold=None, end=End(NOW)),
     "history": changed(history=(ENTRY,) * 11),
     "ended of job": changed(history=(evolve(ENTRY, ended_at=-1),)),
-    "member": changed(history=(evolve(ENTRY, member=3),)),
+    "member": changed(history=(evolve(ENTRY, **NUMBER_FOR_NAME),)),
     "kind 0": changed(history=(evolve(ENTRY, error=Failure("E", "m", "", (1,))),)),  # type: ignore[arg-type]  # as from a file
     "lease_until": held(lease_until="soon"),
     "claim": held(claim_id=1),
@@ -186,7 +188,7 @@ WRONG: dict[str, Job] = {
     "finished": ended(finished_at=1 << 60),
     "result": ended(result="text"),
     "reason": ended(reason=1),
-    "created": evolve(running(), created_at=None),
+    "created": evolve(running(), **NO_INSTANT),
     "expires": evolve(running(), expires_at=-1),
 }
 

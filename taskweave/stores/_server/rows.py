@@ -131,6 +131,29 @@ def row_of(record: Record) -> Row:
     return Row(spec, seq, created_at, due_at, expires_at, life, key, claim)
 
 
+def inserted(row: Row, aging_us: Micros | None) -> Record:
+    """The parameters of job_insert for a job that has lived before; `saved` has the rest."""
+    spec, life = row.spec, row.life
+    return (
+        NUMBER[life.state],
+        spec.id,
+        spec.queue,
+        spec.task,
+        int(fragile(spec, life.lost_count)),
+        *rank(spec.priority, life.run_at, aging_us),
+        life.run_at,
+        spec_text(rest_of(spec)),
+        row.created_at,
+        row.due_at,
+        row.expires_at,
+        spec.result_ttl_us,
+        spec.retention_us,
+        _window(spec, row.created_at),
+        row.key,
+        spec.payload,
+    )
+
+
 def saved(row: Row, now: Micros, aging_us: Micros | None) -> Record:
     """The parameters of job_save: all that a step may have changed. A key whose scope the step left is let go."""
     spec, life = row.spec, row.life

@@ -15,6 +15,7 @@ from taskweave.core.verbs import (
     DeleteJobs,
     Enqueue,
     Exchange,
+    Export,
     Find,
     Load,
     Maintain,
@@ -23,6 +24,7 @@ from taskweave.core.verbs import (
     Prune,
     PurgeQueue,
     Renew,
+    Restore,
     ResumeQueue,
     RetryJobs,
     TakeDump,
@@ -31,6 +33,7 @@ from taskweave.core.verbs import (
 from taskweave.stores._server.enqueue import enqueue
 from taskweave.stores._server.exchange import exchange, renew
 from taskweave.stores._server.maintain import maintain
+from taskweave.stores._server.moving import export, restore
 from taskweave.stores._server.operate import cancel, delete, pause, prune, purge, resume, retry, update
 from taskweave.stores._server.read import count, dump, find, load
 from taskweave.stores._server.turn import Turn
@@ -50,6 +53,7 @@ WRITES: Final[dict[type[Op[Any]], Verb]] = {
     ResumeQueue: resume,
     PurgeQueue: purge,
     Prune: prune,
+    Restore: restore,
 }
 
-READS: Final[dict[type[Op[Any]], Verb]] = {Load: load, Find: find, Count: count, TakeDump: dump}
+READS: Final[dict[type[Op[Any]], Verb]] = {Load: load, Find: find, Count: count, Export: export, TakeDump: dump}
