@@ -34,8 +34,26 @@ class Kind:
     def command(self, server: Server) -> list[str]:
         raise NotImplementedError
 
-    async def admin(self, server: Server, statements: Sequence[str]) -> list[Any]:
+    async def connect(self, server: Server) -> Any:
+        """A connection of the driver, logged in."""
         raise NotImplementedError
+
+    async def leave(self, connection: Any) -> None:
+        raise NotImplementedError
+
+    async def run(self, connection: Any, statement: str) -> list[Any]:
+        """The rows of a statement, or the answer to a command."""
+        raise NotImplementedError
+
+    async def admin(self, server: Server, statements: Sequence[str]) -> list[Any]:
+        connection = await self.connect(server)
+        try:
+            rows: list[Any] = []
+            for statement in statements:
+                rows = await self.run(connection, statement)
+            return rows
+        finally:
+            await self.leave(connection)
 
     def driver_missing(self) -> str | None:
         """None, or which extra brings the driver."""
@@ -91,38 +109,35 @@ class Postgres(Kind):
         given = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [self.program(server), "-D", str(server.folder / "data"), *given]
 
-    async def admin(self, server: Server, statements: Sequence[str]) -> list[Any]:
-        return await _postgres_rows(server, statements, server.database)
+    async def connect(self, server: Server) -> Any:
+        import asyncpg
 
-
-async def _postgres_rows(server: Server, statements: Sequence[str], database: str) -> list[Any]:
-    import asyncpg
-
-    async def connect(to: str) -> Any:
-        address = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
-        return await asyncpg.connect(**address, database=to, timeout=5, statement_cache_size=0)
-
-    try:
-        connection = await connect(database)
-    except asyncpg.InvalidCatalogNameError:
-        if server.kind.name != "postgres" or not server.ours:
-            raise
-        first = await connect("postgres")  # a new server has no database of ours yet
         try:
-            await first.execute(f'CREATE DATABASE "{database}"')
+            return await self._connect(server, server.database)
+        except asyncpg.InvalidCatalogNameError:
+            if not server.ours:
+                raise
+        first = await self._connect(server, "postgres")  # a new server has no database of ours yet
+        try:
+            await first.execute(f'CREATE DATABASE "{server.database}"')
         finally:
             await first.close()
-        connection = await connect(database)
-    try:
-        rows: list[Any] = []
-        for statement in statements:
-            rows = await connection.fetch(statement)
-        return [tuple(row) for row in rows]
-    finally:
-        await connection.close()
+        return await self._connect(server, server.database)
+
+    async def _connect(self, server: Server, database: str) -> Any:
+        import asyncpg
+
+        address = {"host": server.host, "port": server.port, "user": server.user, "password": server.password}
+        return await asyncpg.connect(**address, database=database, timeout=5, statement_cache_size=0)
+
+    async def leave(self, connection: Any) -> None:
+        await connection.close(timeout=5)
+
+    async def run(self, connection: Any, statement: str) -> list[Any]:
+        return [tuple(row) for row in await connection.fetch(statement)]
 
 
-class PgBouncer(Kind):
+class PgBouncer(Postgres):
     name, scheme, environment = "pgbouncer", "postgres", "TASKWEAVE_TEST_PGBOUNCER_URL"
     database, port, driver, greeting = "taskweave", 6432, "asyncpg", "SELECT 1"
     needs = ("postgres",)
@@ -156,8 +171,8 @@ class PgBouncer(Kind):
     def command(self, server: Server) -> list[str]:
         return [self.program(server), str(server.folder / "pgbouncer.ini")]
 
-    async def admin(self, server: Server, statements: Sequence[str]) -> list[Any]:
-        return await _postgres_rows(server, statements, server.database)
+    async def connect(self, server: Server) -> Any:
+        return await self._connect(server, server.database)
 
 
 class MariaDB(Kind):
@@ -199,10 +214,10 @@ class MariaDB(Kind):
         given = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         return [self.program(server), "--no-defaults", "--skip-log-bin", *given]
 
-    async def admin(self, server: Server, statements: Sequence[str]) -> list[Any]:
+    async def connect(self, server: Server) -> Any:
         import asyncmy
 
-        connection = await asyncmy.connect(
+        return await asyncmy.connect(
             host=server.host,
             port=server.port,
             user=server.user,
@@ -211,15 +226,14 @@ class MariaDB(Kind):
             autocommit=True,
             connect_timeout=5,
         )
-        try:
-            rows: list[Any] = []
-            async with connection.cursor() as cursor:
-                for statement in statements:
-                    await cursor.execute(statement)
-                    rows = list(await cursor.fetchall()) if cursor.description else []
-            return rows
-        finally:
-            connection.close()
+
+    async def leave(self, connection: Any) -> None:
+        connection.close()
+
+    async def run(self, connection: Any, statement: str) -> list[Any]:
+        async with connection.cursor() as cursor:
+            await cursor.execute(statement)
+            return list(await cursor.fetchall()) if cursor.description else []
 
 
 def _account() -> str:
@@ -248,7 +262,7 @@ class Redis(Kind):
     def command(self, server: Server) -> list[str]:
         return [self.program(server), str(server.folder / "server.conf")]
 
-    async def admin(self, server: Server, statements: Sequence[str]) -> list[Any]:
+    async def connect(self, server: Server) -> Any:
         from redis.asyncio import Redis as Client
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
@@ -261,12 +275,17 @@ class Redis(Kind):
             db=int(server.database or 0),
             decode_responses=True,
             socket_connect_timeout=5,
+            single_connection_client=True,
             retry=Retry(NoBackoff(), 0),
         )
-        async with client:
-            answer: Any = None
-            for statement in statements:
-                answer = await client.execute_command(*statement.split())
+        await client.initialize()
+        return client
+
+    async def leave(self, connection: Any) -> None:
+        await connection.aclose()
+
+    async def run(self, connection: Any, statement: str) -> list[Any]:
+        answer = await connection.execute_command(*statement.split())
         return answer if isinstance(answer, list) else [answer]
 
 

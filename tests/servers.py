@@ -21,6 +21,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import queue
 import secrets
 import shutil
 import signal
@@ -76,6 +77,30 @@ class Server:
         """Run SQL statements (or Redis commands, as words) with all rights; the rows of the last one."""
         rows: list[Any] = _in_own_loop(lambda: self.kind.admin(self, statements))
         return rows
+
+    @contextlib.contextmanager
+    def crowd(self, most: int) -> Iterator[int]:
+        """Hold connections, as many as the server gives up to this number; yields how many that is."""
+        held, release = queue.SimpleQueue[int](), threading.Event()
+
+        async def hold() -> None:
+            connections: list[Any] = []
+            with contextlib.suppress(Exception):  # it has no more: each driver has its own word for that
+                while len(connections) < most:
+                    connections.append(await self.kind.connect(self))
+            held.put(len(connections))
+            await asyncio.to_thread(release.wait)
+            for each in connections:
+                with contextlib.suppress(Exception):  # cut meanwhile by a test
+                    await self.kind.leave(each)
+
+        thread = threading.Thread(target=lambda: asyncio.run(hold()), name="crowd", daemon=True)
+        thread.start()
+        try:
+            yield held.get(timeout=START_S)
+        finally:
+            release.set()
+            thread.join(START_S)
 
     # --- its life -------------------------------------------------------------------------------------------------
 
