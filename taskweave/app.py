@@ -190,7 +190,11 @@ class App:
         for number, call in enumerate(waiting):
             if not isinstance(call, Call):
                 raise InvalidValue(f"calls[{number}]", call, "a task with its arguments: task.call(...)")
-        enqueued: list[Enqueued] = await self._client.send([call.spec() for call in waiting])
+        txs = {id(call.tx): call.tx for call in waiting}
+        if len(txs) > 1:
+            raise InvalidValue("tx", list(txs.values()), "the same in all calls of one enqueue_many")
+        specs = [call.spec() for call in waiting]
+        enqueued: list[Enqueued] = await self._client.send(specs, next(iter(txs.values()), None))
         return [Handle(call.origin, each) for call, each in zip(waiting, enqueued, strict=True)]
 
     def _task(self, name: str) -> Task[..., Any]:

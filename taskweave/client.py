@@ -6,7 +6,7 @@ one by asking which loop is running. All of them share the jobs (`TaskStore.anot
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
@@ -14,15 +14,23 @@ import anyio
 import anyio.lowlevel
 from attrs import define, evolve, field
 
-from taskweave._runtime.blocking import Once, Portal
+from taskweave._runtime.blocking import Once, Portal, inside_loop
 from taskweave._runtime.env import SystemEnv
 from taskweave._runtime.loading import refuse_while_loading
-from taskweave.abc import Env, TaskStore
+from taskweave.abc import EnqueuesInside, Env, StoreTransaction, TaskStore
 from taskweave.connect import Make, opener
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX
 from taskweave.core.job import Spec
 from taskweave.core.verbs import Enqueue, Enqueued, How, Op
-from taskweave.exceptions import DuplicateId, InvalidStoreUrl, NotOpen, StoreError
+from taskweave.exceptions import (
+    DuplicateId,
+    InvalidStoreUrl,
+    InvalidValue,
+    MissingAbility,
+    NotOpen,
+    StoreError,
+    SyncInsideLoop,
+)
 from taskweave.results import Results
 
 if TYPE_CHECKING:
@@ -133,9 +141,14 @@ class Client:
         """Raises NotOpen, StoreError, InvalidInput."""
         return await self._opening().store.apply(op)
 
-    async def send(self, specs: Sequence[Spec]) -> list[Enqueued]:
-        """Store all of these, WIRE_BATCH_MAX at a time; each batch all or nothing. Raises NotOpen, StoreError."""
+    async def send(self, specs: Sequence[Spec], tx: object | None = None) -> list[Enqueued]:
+        """Store all of these, WIRE_BATCH_MAX at a time; each batch all or nothing. Raises NotOpen, StoreError.
+
+        With `tx`, a connection of the user's or a transaction of the store, they are there when that commits.
+        """
         store = self._opening().store
+        if tx is not None:
+            return await _inside(store, specs, tx)
         if len(specs) <= WIRE_BATCH_MAX:
             return list(await self._enqueue(store, Enqueue(tuple(specs))))
         if len({spec.id for spec in specs}) != len(specs):
@@ -148,6 +161,12 @@ class Client:
                 error.add_note(f"{len(sent)} of {len(specs)} jobs had been stored before")
                 raise
         return sent
+
+    def send_here(self, specs: Sequence[Spec], tx: object, call: str, instead: str) -> list[Enqueued]:
+        """As send with a synchronous `tx`, here and now, for programs without a loop. Raises SyncInsideLoop."""
+        if inside_loop():
+            raise SyncInsideLoop(call, instead)
+        return _at_once(_inside(self.origin, specs, tx), tx)
 
     async def _enqueue(self, store: TaskStore, op: Enqueue) -> Sequence[Enqueued]:
         """Send it; when nobody can say whether it arrived, send the same again: the ids make that safe."""
@@ -193,6 +212,34 @@ class Client:
     def close_sync(self) -> None:
         """End the background thread, if one was started."""
         self._portal.close()
+
+
+async def _inside(store: TaskStore, specs: Sequence[Spec], tx: object) -> list[Enqueued]:
+    """Nothing is sent again here: what fails is undone, or done, with the rest of the transaction."""
+    if len({spec.id for spec in specs}) != len(specs):
+        raise DuplicateId(_repeated(specs))
+    enqueued: list[Enqueued] = []
+    for start in range(0, len(specs), WIRE_BATCH_MAX):
+        op = Enqueue(tuple(specs[start : start + WIRE_BATCH_MAX]))
+        if isinstance(tx, StoreTransaction):
+            enqueued += await tx.apply(op)
+        elif isinstance(store, EnqueuesInside):
+            enqueued += await store.enqueue_inside(tx, op)
+        else:
+            raise MissingAbility(store.url, "task.options(tx=...)")
+    return enqueued
+
+
+def _at_once(enqueue: Coroutine[Any, Any, T], tx: object) -> T:
+    """What this coroutine returns; with a synchronous connection it never waits. Raises InvalidValue if it does."""
+    try:
+        enqueue.send(None)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    finally:
+        enqueue.close()
+    raise InvalidValue("tx", tx, "a synchronous connection; with this one, await the async form of this call")
 
 
 def _repeated(specs: Sequence[Spec]) -> str:

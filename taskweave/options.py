@@ -65,6 +65,7 @@ class CallOptions(TypedDict, total=False):
     timeout: Duration
     attempts: int
     id: JobId
+    tx: Any  # a connection of your own, in whose open transaction the job is enqueued
 
 
 def shared_with(shared: tuple[Any, ...], key: UniqueKey) -> tuple[Any, ...]:

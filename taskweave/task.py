@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from copy import copy
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Self, TypeVar, cast
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from taskweave._codec.signature import SignatureCodec
 from taskweave.core.ids import JobId
@@ -37,6 +37,7 @@ class Call(Generic[R_co]):
     plan: Plan
     payload: bytes
     key: UniqueKey | None = None
+    tx: object | None = field(default=None, eq=False, repr=False)  # in whose transaction it is enqueued
 
     @property
     def task(self) -> str:
@@ -52,18 +53,22 @@ class Call(Generic[R_co]):
         With `key`, at most one unfinished job of the task has it: calling again returns a handle to that job.
         """
         call = self if key is None else self._keyed(key)
-        (enqueued,) = await self.origin.client.send([call.spec()])
+        (enqueued,) = await self.origin.client.send([call.spec()], call.tx)
         return Handle(self.origin, enqueued)
 
     def enqueue_sync(self, *, key: str | None = None) -> Handle[R_co]:
         """As `enqueue`, for programs without an event loop. Raises SyncInsideLoop inside one."""
         name = f"{self.task.rpartition('.')[2]}.call(...)"
-        client = self.origin.client
-        return client.blocking(f"{name}.enqueue_sync()", f"{name}.enqueue()", lambda: self.enqueue(key=key))
+        sync, instead, client = f"{name}.enqueue_sync()", f"{name}.enqueue()", self.origin.client
+        if self.tx is None:
+            return client.blocking(sync, instead, lambda: self.enqueue(key=key))
+        call = self if key is None else self._keyed(key)
+        (enqueued,) = client.send_here([call.spec()], self.tx, sync, instead)
+        return Handle(self.origin, enqueued)
 
     def _keyed(self, key: str) -> Call[R_co]:
         unique = UniqueKey(f"{self.task} ={check_text('key', key)}")
-        return Call(self.origin, self.plan, self.payload, unique)
+        return evolve(self, key=unique)
 
 
 class Task(Generic[P, R]):
@@ -81,6 +86,7 @@ class Task(Generic[P, R]):
         self.fn = work.fn
         self.work = work
         self._plan, self._codec = plan, codec
+        self._tx: object | None = None
         self._origin: Origin[R] = Origin(client, work.name, codec.decode_result)
 
     def __repr__(self) -> str:
@@ -98,10 +104,13 @@ class Task(Generic[P, R]):
     def options(self, **changes: Unpack[CallOptions]) -> Self:
         """The same task under other options: `await task.options(delay="1h").enqueue(...)`.
 
+        With `tx`, a connection or session of your own to the store's database, the job is enqueued in the transaction
+        that is open there: workers see it after your commit, and never after a rollback.
         Raises UnknownOption, NaiveDatetime, InvalidValue, InvalidName.
         """
         bound = copy(self)
         bound._plan = self._plan.changed(changes)
+        bound._tx = changes.get("tx", self._tx)
         if "unique" in changes:
             from taskweave.registration import check_unique
 
@@ -110,11 +119,12 @@ class Task(Generic[P, R]):
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """Check the arguments now; enqueue it later, or hand it to `ctx.enqueue`."""
-        return Call(self._origin, self._plan, self._codec.encode(args, kwargs), self._key(args, kwargs))
+        payload, key = self._codec.encode(args, kwargs), self._key(args, kwargs)
+        return Call(self._origin, self._plan, payload, key, self._tx)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Store one job, durably, before returning; raises UniqueConflict where its unique key says so."""
-        (enqueued,) = await self._origin.client.send([self._spec(args, kwargs)])
+        (enqueued,) = await self._origin.client.send([self._spec(args, kwargs)], self._tx)
         return Handle(self._origin, enqueued)
 
     async def enqueue_many(self, calls: Iterable[tuple[Any, ...]]) -> list[Handle[R]]:
@@ -124,20 +134,19 @@ class Task(Generic[P, R]):
         same ids. An error in the middle carries a note of how many jobs, the first ones, had been stored. To repeat a
         whole call safely, give each job an id: `app.enqueue_many(task.options(id=...).call(...) for ...)`.
         """
-        try:
-            specs = self._specs(calls)
-        except TypeError:
-            _check_tuples(calls)
-            raise
-        origin = self._origin
-        return [Handle(origin, enqueued) for enqueued in await origin.client.send(specs)]
+        specs, origin = self._specs(calls), self._origin
+        return [Handle(origin, enqueued) for enqueued in await origin.client.send(specs, self._tx)]
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """As `enqueue`, for programs without an event loop. Raises SyncInsideLoop inside one."""
+        if self._tx is not None:
+            return self._here("enqueue", [self._spec(args, kwargs)], self._tx)[0]
         return self._blocking("enqueue", lambda: self.enqueue(*args, **kwargs))
 
     def enqueue_many_sync(self, calls: Iterable[tuple[Any, ...]]) -> list[Handle[R]]:
         """As `enqueue_many`, for programs without an event loop. Raises SyncInsideLoop inside one."""
+        if self._tx is not None:
+            return self._here("enqueue_many", self._specs(calls), self._tx)
         return self._blocking("enqueue_many", lambda: self.enqueue_many(calls))
 
     async def run(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -172,6 +181,13 @@ class Task(Generic[P, R]):
         return plan.job(plan.id or self._origin.client.env.new_id(), payload, self._key(args, kwargs))
 
     def _specs(self, calls: Iterable[tuple[Any, ...]]) -> list[Spec]:
+        try:
+            return self._specs_of(calls)
+        except TypeError:
+            _check_tuples(calls)
+            raise
+
+    def _specs_of(self, calls: Iterable[tuple[Any, ...]]) -> list[Spec]:
         plan, encode, new_id = self._plan, self._codec.encode, self._origin.client.env.new_id
         if plan.unique is not None or plan.id is not None:
             specs = [self._spec(args, {}) for args in calls]
@@ -185,6 +201,12 @@ class Task(Generic[P, R]):
     def _key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> UniqueKey | None:
         unique = self._plan.unique
         return None if unique is None else unique.key_for(self.name, self._codec.values(args, kwargs, unique.by))
+
+    def _here(self, name: str, specs: list[Spec], tx: object) -> list[Handle[R]]:
+        """Enqueue by a synchronous connection, in the thread that has it."""
+        short, origin = self.name.rpartition(".")[2], self._origin
+        sent = origin.client.send_here(specs, tx, f"{short}.{name}_sync(...)", f"{short}.{name}(...)")
+        return [Handle(origin, enqueued) for enqueued in sent]
 
     def _blocking(self, name: str, enqueue: Callable[[], Coroutine[Any, Any, T]]) -> T:
         short = self.name.rpartition(".")[2]

@@ -139,6 +139,8 @@ class Ctx:
         `await task.enqueue(...)` is immediate instead. Raises DuplicateId, and InvalidValue for more than BATCH_MAX
         children: a store would refuse them together with the success that they belong to.
         """
+        if getattr(call, "tx", None) is not None:
+            raise InvalidValue("tx", getattr(call, "tx"), "none, since a child commits with its parent's success")  # noqa: B009 - a Spawns may lack it
         spec = call.spec()
         spawned = self._spawned = self._spawned or set()
         if spec.id in spawned:
