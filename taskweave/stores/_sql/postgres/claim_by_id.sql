@@ -1,0 +1,1 @@
+SELECT number, seqs FROM taskweave.claim WHERE claim_id = $1;

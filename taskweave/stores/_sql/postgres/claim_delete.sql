@@ -1,0 +1,1 @@
+DELETE FROM taskweave.claim WHERE number = $1;

@@ -1,0 +1,2 @@
+SELECT run_at, seq FROM taskweave.job
+WHERE state = 0 AND queue = $1 AND run_at <= $2 ORDER BY run_at, seq LIMIT $3 FOR UPDATE SKIP LOCKED;

@@ -1,0 +1,1 @@
+SELECT * FROM taskweave.whole_job ORDER BY seq;

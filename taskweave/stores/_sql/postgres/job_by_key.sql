@@ -1,0 +1,1 @@
+SELECT * FROM taskweave.whole_job WHERE unique_key = $1 FOR UPDATE;

@@ -1,0 +1,1 @@
+DELETE FROM taskweave.job WHERE seq = ANY($1::bigint[]);

@@ -1,0 +1,1 @@
+SELECT id FROM taskweave.job WHERE id = ANY($1::text[]);

@@ -1,0 +1,1 @@
+UPDATE taskweave.job SET lease_until = $1 WHERE state = 2 AND lease_until < $1;

@@ -1,0 +1,1 @@
+UPDATE taskweave.job SET state = 1 WHERE seq = ANY($1::bigint[]);

@@ -1,0 +1,1 @@
+UPDATE taskweave.meta SET floor = $1 WHERE one = 1;

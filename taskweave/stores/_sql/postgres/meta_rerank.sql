@@ -1,0 +1,1 @@
+UPDATE taskweave.meta SET rerank_after = $1 WHERE one = 1;

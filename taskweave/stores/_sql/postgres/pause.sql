@@ -1,0 +1,1 @@
+INSERT INTO taskweave.pause (queue) VALUES ($1) ON CONFLICT DO NOTHING;

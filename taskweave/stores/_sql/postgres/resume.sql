@@ -1,0 +1,1 @@
+DELETE FROM taskweave.pause WHERE queue = $1;

@@ -1,0 +1,1 @@
+DROP VIEW IF EXISTS taskweave.whole_job; DROP TABLE IF EXISTS taskweave.job, taskweave.claim, taskweave.pause, taskweave.meta;
