@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from taskweave.exceptions import DuplicateId as DuplicateId
     from taskweave.exceptions import IllegalTransition as IllegalTransition
     from taskweave.exceptions import InvalidArguments as InvalidArguments
+    from taskweave.exceptions import InvalidBackup as InvalidBackup
     from taskweave.exceptions import InvalidInput as InvalidInput
     from taskweave.exceptions import InvalidName as InvalidName
     from taskweave.exceptions import InvalidStoreUrl as InvalidStoreUrl
@@ -111,6 +112,7 @@ __all__ = [
     "Handle",
     "IllegalTransition",
     "InvalidArguments",
+    "InvalidBackup",
     "InvalidInput",
     "InvalidName",
     "InvalidStoreUrl",

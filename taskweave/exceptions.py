@@ -279,6 +279,18 @@ class ResultTooLarge(NotSerializable):
         )
 
 
+@define(eq=False, slots=False)
+class InvalidBackup(InvalidInput):
+    """A file is no backup, or not the whole and unchanged one that was written; nothing was stored."""
+
+    code: ClassVar[str] = "TW1212"
+    path: str
+    problem: str
+
+    def explain(self) -> str:
+        return f"{self.path} cannot be restored: {self.problem}; use another backup, none of its jobs was stored"
+
+
 # --- a job's end, as seen by the one who waits for it -------------------------------------------------------------
 
 
