@@ -32,6 +32,7 @@ from taskweave.exceptions import (
     SyncInsideLoop,
 )
 from taskweave.results import Results
+from taskweave.stores.inside import needs_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -166,6 +167,8 @@ class Client:
         """As send with a synchronous `tx`, here and now, for programs without a loop. Raises SyncInsideLoop."""
         if inside_loop():
             raise SyncInsideLoop(call, instead)
+        if needs_loop(tx):
+            raise InvalidValue("tx", tx, f"a synchronous connection; with this one: await {instead}")
         return _at_once(_inside(self.origin, specs, tx), tx)
 
     async def _enqueue(self, store: TaskStore, op: Enqueue) -> Sequence[Enqueued]:
@@ -239,7 +242,7 @@ def _at_once(enqueue: Coroutine[Any, Any, T], tx: object) -> T:
         return value
     finally:
         enqueue.close()
-    raise InvalidValue("tx", tx, "a synchronous connection; with this one, await the async form of this call")
+    raise InvalidValue("tx", tx, "a synchronous connection; this one has to be awaited")
 
 
 def _repeated(specs: Sequence[Spec]) -> str:

@@ -63,6 +63,13 @@ _ASYNC_CONNECTION: Final = "sqlalchemy.ext.asyncio.engine.AsyncConnection"
 _SESSION: Final = "sqlalchemy.orm.session.Session"
 _CONNECTION: Final = "sqlalchemy.engine.base.Connection"
 
+_SCOPED: Final = ("sqlalchemy.orm.scoping.scoped_session", "sqlalchemy.ext.asyncio.scoping.async_scoped_session")
+
+_ASYNC: Final = (
+    *(_ASYNC_SESSION, _ASYNC_CONNECTION, _SCOPED[1], "aiosqlite.core.Connection", "asyncpg.connection.Connection"),
+    *("asyncpg.pool.PoolConnectionProxy", "psycopg.AsyncConnection", "asyncmy.connection.Connection"),
+)
+
 SQLALCHEMY: Final = "an AsyncSession, AsyncConnection, Session or Connection of SQLAlchemy"
 
 
@@ -71,6 +78,8 @@ async def driver_connection(tx: Any) -> object:
 
     SQLAlchemy begins with its first statement, and its asyncpg dialect only then tells the server; so one is run.
     """
+    if is_a(tx, *_SCOPED):
+        tx = tx()
     if is_a(tx, _ASYNC_SESSION):
         tx = await tx.connection()
     elif is_a(tx, _SESSION):
@@ -83,3 +92,8 @@ async def driver_connection(tx: Any) -> object:
         tx.exec_driver_sql("SELECT 1")
         return tx.connection.driver_connection
     return tx
+
+
+def needs_loop(tx: object) -> bool:
+    """Whether this is a connection that has to be awaited."""
+    return is_a(tx, *_ASYNC)
