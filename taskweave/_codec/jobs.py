@@ -18,10 +18,11 @@ from collections.abc import Callable
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from attrs import fields, has
 
+from taskweave._codec.wire import is_dict, is_list
 from taskweave.core.job import Job
 from taskweave.core.moving import parked
 from taskweave.exceptions import DecodeError
@@ -61,8 +62,8 @@ def _document(value: Any) -> Any:
     if isinstance(value, bytes):
         return _text_or_base64(value)
     if isinstance(value, tuple):
-        return [_document(each) for each in value]
-    names = _names(type(value))
+        return [_document(each) for each in cast("tuple[Any, ...]", value)]
+    names = _names(value.__class__)
     if names is None:
         return value
     found = ((name, getattr(value, name)) for name in names)
@@ -70,7 +71,7 @@ def _document(value: Any) -> Any:
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...] | None:
+def _names(kind: Any) -> tuple[str, ...] | None:
     return tuple(each.name for each in fields(kind) if each.name not in _LEFT_OUT) if has(kind) else None
 
 
@@ -102,7 +103,7 @@ def _reader(kind: Any) -> Reader:
     if has(kind):
         return _object_reader(kind)
     if issubclass(kind, Enum):
-        return kind
+        return _member_reader(kind)
     return _exactly(kind)
 
 
@@ -111,6 +112,13 @@ def _exactly(kind: type) -> Reader:
         if value.__class__ is not kind:
             raise TypeError(f"{_shown(value)} is not of type {kind.__name__}")
         return value
+
+    return read
+
+
+def _member_reader(kind: type[Enum]) -> Reader:
+    def read(value: Any) -> Enum:
+        return kind(value)
 
     return read
 
@@ -129,7 +137,7 @@ def _tuple_reader(arguments: tuple[Any, ...]) -> Reader:
     length = None if arguments[1:] == (...,) else len(arguments)
 
     def read(value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list) or length not in (None, len(value)):
+        if not is_list(value) or length not in (None, len(value)):
             raise TypeError(f"{_shown(value)} is not a list{f' of {length}' if length else ''}")
         return tuple([each(one) for one in value])
 
@@ -140,10 +148,10 @@ def _object_reader(kind: Any) -> Reader:
     hints = get_type_hints(kind)
     readers = {name: _reader(hints[name]) for name in _names(kind) or ()}
     empty = {name: () if get_origin(hints[name]) is tuple else None for name in readers if _may_be_empty(hints[name])}
-    fixed = {"seq": 0} if kind is Job else {}
+    fixed = {"seq": 0} if "seq" in hints else {}
 
     def read(value: Any) -> Any:
-        if not isinstance(value, dict):
+        if not is_dict(value):
             raise TypeError(f"{_shown(value)} is not an object")
         unknown = value.keys() - readers.keys()
         if unknown:
@@ -164,7 +172,7 @@ def _may_be_empty(hint: Any) -> bool:
 def _bytes(value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode()
-    if isinstance(value, dict) and value.keys() == {_BASE64} and isinstance(value[_BASE64], str):
+    if is_dict(value) and value.keys() == {_BASE64} and isinstance(value[_BASE64], str):
         return b64decode(value[_BASE64], validate=True)
     raise TypeError(f"{_shown(value)} is neither text nor base64")
 
