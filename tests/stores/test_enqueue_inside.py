@@ -149,10 +149,15 @@ async def test_a_sync_connection_commits_or_undoes_both(app: App, path: Path, wa
         assert await jobs(app) == []
     assert await jobs(app) == ["1", "2", "3"]
     assert mine(path) == [1]
-    with pytest.raises(Undo), way(path) as tx:
-        await note.options(tx=tx).enqueue(4)
-        write(tx, 4)
-        raise Undo
+
+    async def undone() -> None:
+        with way(path) as tx:
+            await note.options(tx=tx).enqueue(4)
+            write(tx, 4)
+            raise Undo
+
+    with pytest.raises(Undo):
+        await undone()
     assert await jobs(app) == ["1", "2", "3"]
     assert mine(path) == [1]
 
@@ -176,9 +181,15 @@ def test_a_program_without_a_loop_enqueues_inside_its_transaction(path: Path, wa
         with pytest.raises(Exception, match=handle.id):
             handle.status_sync()
     assert handle.status_sync() == called.status_sync() == first.status_sync() == "ready"
-    with pytest.raises(Undo), way(path) as tx:
-        undone = task.options(tx=tx).enqueue_many_sync([(3,), (4,)])
-        raise Undo
+    undone: list[Any] = []
+
+    def undo() -> None:
+        with way(path) as tx:
+            undone.extend(task.options(tx=tx).enqueue_many_sync([(3,), (4,)]))
+            raise Undo
+
+    with pytest.raises(Undo):
+        undo()
     with pytest.raises(Exception, match=undone[0].id):
         undone[0].status_sync()
     app.close_sync()
@@ -243,11 +254,15 @@ async def test_an_async_connection_commits_or_undoes_both(app: App, path: Path, 
         await app.enqueue_many([note.options(tx=tx).call(2), note.options(tx=tx, delay="1h").call(3)])
         assert await jobs(app) == []
     assert await jobs(app) == ["1", "2", "3"]
-    with pytest.raises(Undo):
+
+    async def undone() -> None:
         async with way(path) as tx:
             await awrite(tx, 4)
             await note.options(tx=tx).enqueue(4)
             raise Undo
+
+    with pytest.raises(Undo):
+        await undone()
     assert await jobs(app) == ["1", "2", "3"]
     assert mine(path) == [1]
 
@@ -288,17 +303,15 @@ async def test_autocommit_is_refused(app: App, path: Path) -> None:
 
 
 async def test_another_file_is_refused_and_one_without_a_store(app: App, tmp_path: Path) -> None:
-    with plain(tmp_path / "other.db") as connection:
-        with pytest.raises(InvalidValue, match=r"jobs\.db, where the jobs are"):
-            await app.tasks["note"].options(tx=connection).enqueue(1)
+    with plain(tmp_path / "other.db") as connection, pytest.raises(InvalidValue, match=r"jobs\.db, where the jobs are"):
+        await app.tasks["note"].options(tx=connection).enqueue(1)
     memory = sqlite3.connect(":memory:")
     with pytest.raises(InvalidValue, match="where the jobs are"):
         await app.tasks["note"].options(tx=memory).enqueue(1)
     memory.close()
     empty = tmp_path / "empty.db"
-    with plain(empty) as connection:
-        with pytest.raises(StoreMissing):
-            await SQLiteTaskStore(empty).enqueue_inside(connection, Enqueue(()))
+    with plain(empty) as connection, pytest.raises(StoreMissing):
+        await SQLiteTaskStore(empty).enqueue_inside(connection, Enqueue(()))
 
 
 async def test_a_store_that_cannot_is_named() -> None:
@@ -314,9 +327,8 @@ async def test_a_store_that_cannot_is_named() -> None:
 
 async def test_it_is_refused_inside_a_loop_and_outside_of_the_app(app: App, path: Path) -> None:
     note = app.tasks["note"]
-    with plain(path) as tx:
-        with pytest.raises(SyncInsideLoop):
-            note.options(tx=tx).enqueue_sync(1)
+    with plain(path) as tx, pytest.raises(SyncInsideLoop):
+        note.options(tx=tx).enqueue_sync(1)
     closed = App(f"sqlite:///{path}")
 
     async def other(n: int) -> None: ...
@@ -370,16 +382,14 @@ async def test_a_second_writer_waits_and_says_so_when_it_waits_too_long(app: App
 
 async def test_calls_of_two_transactions_are_no_batch(app: App, path: Path) -> None:
     note = app.tasks["note"]
-    with plain(path) as one, plain(path) as two:
-        with pytest.raises(InvalidValue, match="the same in all calls"):
-            await app.enqueue_many([note.options(tx=one).call(1), note.options(tx=two).call(2)])
+    with plain(path) as one, plain(path) as two, pytest.raises(InvalidValue, match="the same in all calls"):
+        await app.enqueue_many([note.options(tx=one).call(1), note.options(tx=two).call(2)])
 
 
 async def test_other_ops_wait_for_a_transaction_and_go_on_after_it(app: App, path: Path) -> None:
     note = app.tasks["note"]
-    async with anyio.create_task_group() as group:
-        async with app.store.transaction() as tx:  # type: ignore[attr-defined]  # this one transacts
-            await tx.execute(INSERT, 1)
-            group.start_soon(note.enqueue, 1)
-            assert await jobs(app) == []
+    async with anyio.create_task_group() as group, app.store.transaction() as tx:  # type: ignore[attr-defined]  # it transacts
+        await tx.execute(INSERT, 1)
+        group.start_soon(note.enqueue, 1)
+        assert await jobs(app) == []
     assert await jobs(app) == ["1"]
