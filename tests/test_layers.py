@@ -18,9 +18,9 @@ LAYERS = (  # top to bottom; a name that ends in / is a folder
     ("__main__.py",),
     ("cli/",),
     (
-        *("__init__.py", "app.py", "builder.py", "client.py", "connect.py", "handle.py", "injection.py"),
-        *("operations.py", "options.py", "registration.py", "results.py", "settings.py", "task.py", "view.py"),
-        *("working.py",),
+        *("__init__.py", "app.py", "backup.py", "builder.py", "client.py", "connect.py", "handle.py", "injection.py"),
+        *("operations.py", "options.py", "registration.py", "results.py", "settings.py", "task.py", "transfer.py"),
+        *("view.py", "working.py"),
     ),
     ("_runtime/",),
     ("stores/", "observe/"),

@@ -1,4 +1,4 @@
-"""taskweave store: make a store, bring it up to date, look whether it is whole, print its SQL."""
+"""taskweave store: make a store, bring it up to date, look whether it is whole, copy it, print its SQL."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import anyio
 import click
 
 from taskweave.abc import TaskStore
+from taskweave.cli.moving import copy_store
 from taskweave.cli.output import Document, emit_json, say
 from taskweave.cli.reach import address, ask, json_option, refuse_memory, store_options
 from taskweave.connect import connect
@@ -16,7 +17,10 @@ from taskweave.exceptions import InvalidStoreUrl, MissingAbility
 
 @click.group()
 def store() -> None:
-    """Create, migrate and check a store; print its SQL."""
+    """Create, migrate, check and copy a store; print its SQL."""
+
+
+store.add_command(copy_store)
 
 
 @store.command()
