@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from taskweave.abc import TaskStore
 from taskweave.core.ids import SECOND, Micros
-from taskweave.core.job import Failure, Job, Progress, Spec, State, Verb
+from taskweave.core.job import Failure, Progress, Spec, State, Verb
 from taskweave.core.queue import Queue
 from taskweave.core.unique import UniqueKey
 from taskweave.core.verbs import (
@@ -32,13 +32,13 @@ from taskweave.core.verbs import (
     Prune,
     PurgeQueue,
     Renew,
-    Renewed,
     ResumeQueue,
     RetryJobs,
     Settlement,
     TakeDump,
     UpdateJob,
 )
+from taskweave.testing.comparing import comparable, difference
 
 START: Micros = 1_000 * SECOND
 LEASE_US = 20 * SECOND
@@ -58,7 +58,7 @@ class Twin:
         """Apply to both; returns the answer, which was the same."""
         answer = await self.direct.apply(op, at=self.now)
         expected = self.machine.apply(op, self.now)
-        assert comparable(answer) == comparable(expected), f"{op.name}, without any fault"
+        same(expected, answer, f"{op.name}, without any fault")
         return answer
 
     async def dump(self) -> Dump:
@@ -96,17 +96,10 @@ class Twin:
         return answer.claimed
 
 
-def comparable(answer: Any) -> Any:
-    """The order of a repeated claim and that of cancel requests are left open."""
-    if isinstance(answer, Exchanged):
-        return evolve(answer, claimed=_by_id(answer.claimed), cancels=_by_id(answer.cancels))
-    if isinstance(answer, Renewed):
-        return evolve(answer, cancels=_by_id(answer.cancels))
-    return answer
-
-
-def _by_id(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(sorted(values, key=lambda value: value.id))
+def same(expected: Any, found: Any, what: str) -> None:
+    """Raises AssertionError that names the first difference; what the semantics leave open is not compared."""
+    told = difference(comparable(expected, repeat=True), comparable(found, repeat=True))
+    assert told is None, f"{what}: {told}"
 
 
 Prepare = Callable[[Twin], Awaitable[Op[Any]]]
@@ -239,8 +232,3 @@ async def prune(twin: Twin) -> Op[Any]:
     await twin.both(CancelJobs((twin.spec(0).id, twin.spec(1).id)))
     twin.now += SECOND
     return Prune(SECOND, (State.CANCELLED,))
-
-
-def of_case(dump: Dump, twin: Twin) -> list[Job]:
-    """The jobs of the case under way, for messages."""
-    return [job for job in dump.jobs if job.id.endswith(f"-{twin.case:03}")]

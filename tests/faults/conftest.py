@@ -8,12 +8,7 @@ from uuid import uuid4
 import anyio
 import pytest
 from servers import Server
-from site_of_workers import Site
-
-
-def loop_of(anyio_backend: tuple[str, dict[str, Any]]) -> str:
-    name, options = anyio_backend
-    return "uvloop" if options.get("use_uvloop") else name
+from site_of_workers import Site, loop_of
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ class Proxy:
         self.plan: Plan | None = None
         self.injected: Counter[str] = Counter()
         self.requests = self.connections = 0
-        self.refusing = False
+        self.refusing = self.silent = False
         self._lock = threading.Lock()
         self._open: set[Conversation] = set()
         self._threads: list[threading.Thread] = []
@@ -132,6 +132,19 @@ class Proxy:
             conversation.end(rst=True)
         return len(now)
 
+    def silence(self) -> int:
+        """From now on nothing passes and nothing ends, old and new connections alike; returns how many are open."""
+        with self._lock:
+            self.silent = True
+            for conversation in self._open:
+                conversation.mute = True
+            return len(self._open)
+
+    def heal(self) -> None:
+        """What was silenced breaks, and new connections are whole again."""
+        self.silent = False
+        self.cut()
+
     def fault_for(self, connection: int, text: bytes) -> Fault | None:
         with self._lock:
             self.requests += 1
@@ -158,6 +171,7 @@ class Proxy:
             self.connections += 1
             conversation = Conversation(self, self.connections, client, server, self.protocol())
             with self._lock:
+                conversation.mute = self.silent
                 self._open.add(conversation)
             thread = threading.Thread(target=self._serve, args=(conversation,), name="proxied", daemon=True)
             self._threads.append(thread)

@@ -30,6 +30,12 @@ async def until(condition: Callable[[], bool], seconds: float = 40) -> None:
             await anyio.sleep(0.01)
 
 
+def loop_of(anyio_backend: tuple[str, dict[str, Any]]) -> str:
+    """The name of the event loop under test, for a process that is to run on it."""
+    name, options = anyio_backend
+    return "uvloop" if options.get("use_uvloop") else name
+
+
 class Site:
     """A folder with a ledger, a store, and the workers that were started on it (children of this test alone)."""
 
@@ -51,6 +57,28 @@ class Site:
         assert worker.stdout is not None
         assert worker.stdout.readline() == "up\n"
         return worker
+
+    def command(self, *words: str) -> subprocess.Popen[str]:
+        """Start `taskweave WORDS...`; what it says is in `said()`."""
+        with self.log.open("w") as out:
+            command = subprocess.Popen(
+                [sys.executable, "-m", "taskweave", *words],
+                cwd=HERE,
+                stdout=out,
+                stderr=out,
+                text=True,
+                start_new_session=True,
+                env={**os.environ, "LEDGER_DIR": str(self.folder), "LEDGER_STORE": self.url},
+            )
+        self.workers.append(command)
+        return command
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+    def said(self) -> str:
+        return self.log.read_text()
 
     def store(self) -> TaskStore:
         """A store on the same jobs, unopened."""
@@ -104,5 +132,5 @@ class Site:
                 worker.send_signal(signal.SIGCONT)
                 worker.kill()
             worker.wait(20)
-            assert worker.stdout is not None
-            worker.stdout.close()
+            if worker.stdout is not None:
+                worker.stdout.close()

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import anyio
 import pytest
-from ambiguity import CASES, Prepare, Twin, comparable, of_case
+from ambiguity import CASES, Prepare, Twin, same
 from attrs import define
 from flaky import Faults, Flaky
 from proxy import Proxy, Where, nth
@@ -27,6 +27,7 @@ from taskweave.abc import TaskStore
 from taskweave.connect import connect
 from taskweave.core.verbs import Op, TakeDump
 from taskweave.exceptions import StoreError, StoreUnavailable
+from taskweave.testing.comparing import comparable, difference
 
 pytestmark = pytest.mark.anyio
 
@@ -116,45 +117,56 @@ async def cut(twin: Twin, network: Network, behind: TaskStore, prepare: Prepare,
     op = await prepare(twin)
     await behind.apply(TakeDump(), at=twin.now)  # connected and logged in before the fault
     before = twin.expected()
-    assert await twin.dump() == before
+    same(before, await twin.dump(), "before the fault")
     network.arm(n, where)
-    first, problem = await sent(behind, op, twin.now)
-    struck = network.struck()
+    answer, problem = await sent(behind, op, twin.now)
+    struck, here = network.struck(), f"{op.name}, cut {where} request {n}"
+    expected = twin.machine.apply(op, twin.now)
+    once = twin.expected()
     if problem is None:
-        answers = [
-            comparable(twin.machine.apply(op, twin.now)) for _ in range(2 if struck else 1)
-        ]  # a store may resend
-        assert comparable(first) in answers, f"answered, cut {where} request {n}"
-        assert await twin.dump() == twin.expected(), f"answered, cut {where} request {n}"
+        if struck and difference(comparable(expected, repeat=True), comparable(answer, repeat=True)):
+            expected = twin.machine.apply(op, twin.now)  # the store has sent it again by itself
+        same(expected, answer, here)
+        same(once, await twin.dump(), here)
         return bool(struck)
     assert struck == 1, f"an error without a fault: {problem}"
     assert isinstance(problem, StoreUnavailable), f"{type(problem).__name__} for a broken connection"
     there = await twin.dump()
-    expected = twin.machine.apply(op, twin.now)
-    once = twin.expected()
-    assert there in (before, once), f"half of {op.name} was done, cut {where} request {n}: {of_case(there, twin)}"
-    if there != before:
-        assert problem.applied == "unknown", f"{op.name} took effect, cut {where} request {n}, and 'no' was said"
+    if difference(comparable(before), comparable(there)) is not None:
+        same(once, there, f"{here}: half of it was done")
+        assert problem.applied == "unknown", f"{here}: it took effect, and 'no' was said"
         expected = twin.machine.apply(op, twin.now)  # what the machine says to a repeat
     answer, again = await sent(behind, op, twin.now)
     assert again is None, f"the network is whole again: {again}"
-    assert comparable(answer) == comparable(expected), f"cut {where} request {n}"
-    assert await twin.dump() == once == twin.expected()
+    same(expected, answer, here)
+    same(once, await twin.dump(), here)
+    same(once, twin.expected(), "the machine itself")
     return True
 
 
 @pytest.mark.parametrize("kind", STORES)
 @pytest.mark.parametrize("prepare", CASES.values(), ids=CASES)
 async def test_an_op_that_was_cut_and_sent_again_is_as_sent_once(
-    kind: str, prepare: Prepare, tmp_path: Path, shared_server: Callable[[str], Server]
+    kind: str,
+    prepare: Prepare,
+    tmp_path: Path,
+    shared_server: Callable[[str], Server],
+    anyio_backend: tuple[str, dict[str, Any]],
 ) -> None:
     struck: Counter[Where] = Counter()
     async with between(kind, tmp_path, shared_server) as (network, behind, direct):
         twin = Twin(direct)
-        for where in network.places:
+        places = places_of(network, prepare, anyio_backend[0])
+        for where in places:
             for n in range(1, REQUESTS_MAX):
                 if not await cut(twin, network, behind, prepare, n, where):
                     break
                 struck[where] += 1
-    assert set(struck) == set(network.places), "each place was struck"
-    assert len(set(struck.values())) == 1, f"as often as each other: {struck}"
+    assert set(struck) == set(places), "each place was struck"
+
+
+def places_of(network: Network, prepare: Prepare, loop: str) -> list[Where]:
+    """All of them for the two verbs that carry most; what a runtime could change is met after the commit."""
+    if loop == "trio":
+        return ["after"]
+    return [where for where in network.places if where != "mid" or prepare.__name__ in ("enqueue", "exchange")]
