@@ -27,8 +27,9 @@ from taskweave.core.ids import Duration, Micros, span_us
 from taskweave.core.verbs import Op
 from taskweave.exceptions import NotOpen, StoreReadOnly, StoreUnavailable
 from taskweave.stores._redis.address import Address, address_of
+from taskweave.stores._redis.check import problems
 from taskweave.stores._redis.dataset import bring_up, drop_some
-from taskweave.stores._redis.inspect import facts, problems
+from taskweave.stores._redis.inspect import facts
 from taskweave.stores._redis.link import Link
 from taskweave.stores._redis.subscription import hear
 from taskweave.stores._redis.verbs import READS, Dataset, apply
@@ -128,7 +129,7 @@ class RedisTaskStore:
         return await opened.read(problems, opened.dataset, deadline_s=CHECK_DEADLINE_S)
 
     async def drop(self) -> None:
-        """Remove everything of the namespace, whoever has it open; the store is then closed to ops. Raises StoreError."""
+        """Remove everything of the namespace; whoever has it open is refused from then on. Raises StoreError."""
         opened = self._open()
         if self._settings.read_only:
             raise StoreReadOnly(self.url, "it was opened to be read only")
@@ -193,7 +194,9 @@ class _Opened:
         """Run it, whatever becomes of the caller: the one place where writes are shielded, and bounded."""
         with anyio.move_on_after(CALL_DEADLINE_S, shield=True):
             return await self.bridge.run(verb, *arguments)
-        raise StoreUnavailable(self.settings.address.shown, f"no answer within {CALL_DEADLINE_S:g} s", applied="unknown")
+        raise StoreUnavailable(
+            self.settings.address.shown, f"no answer within {CALL_DEADLINE_S:g} s", applied="unknown"
+        )
 
     async def read(self, verb: Callable[..., Awaitable[T]], *arguments: Any, deadline_s: float = CALL_DEADLINE_S) -> T:
         with anyio.move_on_after(deadline_s):

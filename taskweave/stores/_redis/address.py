@@ -42,7 +42,10 @@ class Address:
 
 
 def address_of(url: str, namespace: str | None = None, pool_max: int | None = None) -> Address:
-    """Take an address apart; `namespace` and `pool_max` win over its own. Raises InvalidStoreUrl, UnknownOption, InvalidValue."""
+    """Take an address apart; `namespace` and `pool_max` win over its own.
+
+    Raises InvalidStoreUrl, UnknownOption, and InvalidValue for what was given beside it.
+    """
     parts = urlsplit(url) if url.isprintable() else None
     if parts is None or parts.scheme not in ("redis", "rediss"):
         raise InvalidStoreUrl(redacted(url), "it does not begin with redis:// or rediss://")

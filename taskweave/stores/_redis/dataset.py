@@ -1,4 +1,4 @@
-"""The dataset behind an address: opening it, making it, and removing it. Each is one script, so many may do it at once."""
+"""The dataset behind an address: opened, made and removed by scripts, so that many processes may do it at once."""
 
 from __future__ import annotations
 

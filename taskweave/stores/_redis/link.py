@@ -16,7 +16,7 @@ from __future__ import annotations
 from inspect import signature
 from typing import Any, Final
 
-from redis.asyncio.connection import BlockingConnectionPool, Connection, SSLConnection
+from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool, Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AskError, MovedError, NoScriptError, RedisError, ResponseError
@@ -31,7 +31,7 @@ POOL_WAIT_S: Final = 8.0  # less than the deadline of a call, so that a full poo
 FOLLOWED_MAX: Final = 8  # moves of the slot in one call
 
 # Else each connection says who it is, by a command that a careful user's rights do not cover.
-_NEW_DRIVER: Final = "driver_info" in signature(Connection.__mro__[1].__init__).parameters
+_NEW_DRIVER: Final = "driver_info" in signature(AbstractConnection).parameters
 _SILENT: Final[dict[str, None]] = {"driver_info": None} if _NEW_DRIVER else {"lib_name": None, "lib_version": None}
 
 Place = tuple[str, int]
@@ -74,7 +74,7 @@ class Link:
     async def _ask(self, pool: BlockingConnectionPool, command: tuple[Any, ...]) -> Any:
         shown = self.address.shown
         try:
-            connection = await pool.get_connection()
+            connection = await _taken(pool)
         except RedisError as error:
             raise refused(error, shown, sent=False) from error
         except OSError as error:
@@ -130,7 +130,9 @@ class Link:
     def _moved(self, error: AskError | MovedError) -> StoreError:
         if not self.address.cluster:
             return refused(ResponseError(f"MOVED {error}"), self.address.shown, sent=True)
-        return _Moved(self.address.shown, str(error), (error.host or self._place[0], error.port), isinstance(error, AskError))
+        untyped: Any = error
+        place: Place = (untyped.host or self._place[0], untyped.port)  # no host: the node does not know its own name
+        return _Moved(self.address.shown, str(error), place, isinstance(error, AskError))
 
     async def _go(self, place: Place) -> None:
         """Ask this node from now on."""
@@ -158,7 +160,7 @@ class Link:
         """The slot is on its way to this node, which has this key already."""
         pool = self._new_pool(place)
         try:
-            connection = await pool.get_connection()
+            connection = await _taken(pool)
             await connection.send_command("ASKING")
             await connection.read_response()
             await pool.release(connection)
@@ -167,6 +169,11 @@ class Link:
             raise refused(error, self.address.shown, sent=False) from error
         finally:
             await pool.disconnect()
+
+
+async def _taken(pool: Any) -> Any:
+    """A connection of this pool that is connected; the driver declares no types here."""
+    return await pool.get_connection()
 
 
 class _NotLoaded(StoreError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from hashlib import sha1
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from attrs import fields, frozen
 
@@ -20,7 +20,7 @@ from taskweave.core.queue.exchange import PROMOTED_MAX, SKIPPED_MAX
 
 FOLDER: Final = Path(__file__).parent
 
-_DEFAULTS: Final = {field.name: field.default for field in fields(Spec)}
+_DEFAULTS: Final[dict[str, Any]] = {field.name: field.default for field in fields(Spec)}
 CONSTANTS: Final[dict[str, int]] = {
     "HISTORY_MAX": life.HISTORY_MAX,
     "UNFIT_MAX": life.UNFIT_MAX,
@@ -60,6 +60,11 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
     "find": _READ,
     "count": ("frame",),
     "dump": _READ,
+    "facts": ("frame",),
+    "check_rows": _READ,
+    "check_index": _READ,
+    "check_keys": ("frame", "rows"),
+    "check_totals": ("frame",),
 }
 
 

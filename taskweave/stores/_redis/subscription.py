@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from redis.exceptions import RedisError
@@ -52,8 +52,8 @@ def channels_of(prefix: str, listener: Listener) -> list[str]:
 
 
 async def _listen(link: Link, channels: list[str], heard: Callable[[], None]) -> None:
-    """On the driver's loop: returns only by an error. What changed before it listened was not heard: hence the first."""
-    connection = link.new_connection()
+    """On the driver's loop; returns only by an error. The first call says that something may have been missed."""
+    connection: Any = link.new_connection()  # the driver declares few types here
     try:
         await connection.connect()
         await connection.send_command("SUBSCRIBE", *channels)

@@ -179,7 +179,8 @@ def _special(settlement: Settlement, born: _Born, payload_bytes_max: int) -> Arg
 
 
 def exchanged(op: Exchange, answer: Any) -> Exchanged:
-    now, refused, claimed, cancels, due = answer
+    now, claimed, cancels, due = answer[0], answer[2], answer[3], answer[4]
+    refused: list[int] = answer[1]
     lost: tuple[Lease, ...] = ()
     if refused:
         plain, special = _sorted(op.settle)
@@ -217,5 +218,6 @@ def renew_arguments(op: Renew) -> Arguments:
 
 
 def renewed(op: Renew, answer: Any) -> Renewed:
-    now, lost, cancels = answer
+    lost: list[int] = answer[1]
+    now, cancels = answer[0], answer[2]
     return Renewed(int(now), tuple([op.leases[place - 1] for place in lost]), _cancels(cancels))
