@@ -13,10 +13,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Final
 
 import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from taskweave._bridge import poster
 from taskweave.abc import Env, TaskStore
@@ -97,23 +98,32 @@ class Keeper:
         self._stop = lambda: post(stopping.set)
         if self._ended.is_set():
             return
-        async with AsyncExitStack() as stack:
-            store: TaskStore | None = None
-            while not stopping.is_set():
-                self._beat()
-                now = self._env.now()
-                with self._lock:
-                    due = self._book.due(now)
-                if due:
-                    try:
-                        if store is None:
-                            store = await stack.enter_async_context(self._store.another())
-                        await self._renew(store, due)
-                    except StoreError as error:
-                        log.warning("leases could not be renewed, trying again: %s", error)
-                self._lose_overdue()
-                with anyio.move_on_after(self._pause_us() / SECOND):
-                    await stopping.wait()
+        async with anyio.create_task_group() as group:
+            asking, asked = anyio.create_memory_object_stream[Sequence[Lease]]()  # of no length: taken, or refused
+            group.start_soon(self._renew_asked, asked)
+            async with asking:
+                while not stopping.is_set():
+                    self._beat()
+                    with self._lock:
+                        due = self._book.due(self._env.now())
+                    if due:
+                        with suppress(anyio.WouldBlock):  # a renewal is under way; these are asked for again soon
+                            asking.send_nowait(due)
+                    self._lose_overdue()
+                    with anyio.move_on_after(self._pause_us() / SECOND):
+                        await stopping.wait()
+
+    async def _renew_asked(self, asked: MemoryObjectReceiveStream[Sequence[Lease]]) -> None:
+        """A store that does not answer holds up the renewals, not the watch over leases that run out meanwhile."""
+        store: TaskStore | None = None
+        async with AsyncExitStack() as stack, asked:
+            async for due in asked:
+                try:
+                    if store is None:
+                        store = await stack.enter_async_context(self._store.another())
+                    await self._renew(store, due)
+                except StoreError as error:
+                    log.warning("leases could not be renewed, trying again: %s", error)
 
     def _pause_us(self) -> Micros:
         with self._lock:
