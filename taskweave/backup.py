@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, Self, cast
 
 from attrs import define, field, frozen
 
@@ -38,8 +38,8 @@ from taskweave.transfer import Tally, Told
 from taskweave.view import moment
 
 KIND: Final = "taskweave backup"
-LINE_BYTES_MAX: Final = 1 << 28  # of one job
-JOB_BYTES_MAX: Final = 1 << 27  # of one payload: what one store took, another takes
+LINE_BYTES_MAX: Final = 1 << 30  # of one job: more than any payload and result as JSON escapes
+JOB_BYTES_MAX: Final = 1 << 26  # of one payload: what one store took, another takes
 
 _GZIP: Final = b"\x1f\x8b"
 _DAMAGE: Final = (EOFError, gzip.BadGzipFile, zlib.error)
@@ -134,10 +134,10 @@ def _new_file(path: Path) -> Generator[IO[bytes]]:
 
 
 class Backup:
-    """A file that was read to its end and found whole: `header`, `tally`, and the jobs in pages. Close it after use.
+    """A file that was read to its end and found whole: `header`, `tally`, and the jobs in pages.
 
-    Opening it raises InvalidBackup, and OSError for a file that cannot be read. The jobs are read from the same open
-    file, so what takes its name meanwhile is not looked at.
+    Making it raises InvalidBackup, and OSError for a file that cannot be read; leaving it closes the file. The jobs
+    are read from the same open file, so what takes its name meanwhile is not looked at.
     """
 
     def __init__(self, path: Path) -> None:
@@ -152,7 +152,10 @@ class Backup:
             self._file.close()
             raise
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         self._file.close()
 
     async def pages(self) -> AsyncIterator[tuple[Job, ...]]:

@@ -102,13 +102,11 @@ def restore(file: Path, url: str, dry_run: bool, as_json: bool) -> None:
         found = backups.Backup(file)
     except OSError as error:
         raise Refusal(f"{file} cannot be read: {error.strerror or error}") from error
-    try:
+    with found:
         if dry_run:
             _show_file(file, found, as_json=as_json)
             return
         copied, comparison = anyio.run(_restore, found, url)
-    finally:
-        found.close()
     _show(copied, comparison, as_json=as_json)
 
 
