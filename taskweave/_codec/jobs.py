@@ -18,7 +18,7 @@ from collections.abc import Callable
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Final, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, TypeGuard, Union, get_args, get_origin, get_type_hints
 
 from attrs import fields, has
 
@@ -61,13 +61,17 @@ def _reason(error: Exception) -> str:
 def _document(value: Any) -> Any:
     if isinstance(value, bytes):
         return _text_or_base64(value)
-    if isinstance(value, tuple):
-        return [_document(each) for each in cast("tuple[Any, ...]", value)]
+    if _is_tuple(value):
+        return [_document(each) for each in value]
     names = _names(value.__class__)
     if names is None:
         return value
     found = ((name, getattr(value, name)) for name in names)
     return {name: _document(each) for name, each in found if each is not None and each != ()}
+
+
+def _is_tuple(value: object) -> TypeGuard[tuple[Any, ...]]:
+    return isinstance(value, tuple)
 
 
 @cache
