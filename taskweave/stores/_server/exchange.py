@@ -107,6 +107,7 @@ class _Claim:
         self.op = op
         self.fragile = op.fragile
         self.skipped = 0
+        self.over: int | None = None  # the number of an earlier claim of this claim_id, under which nothing runs
         self.taken: list[Record] = []
 
     async def take(self, queues: Sequence[str]) -> list[Claimed]:
@@ -131,6 +132,7 @@ class _Claim:
         if not found:
             return []
         ((number, seqs),) = found
+        self.over = number
         rows = sorted((await self.turn.rows_by_seq(json.loads(seqs))).items())
         return [handed_out(row) for _, row in rows if row.life.hold is not None and row.claim == number]
 
@@ -178,6 +180,8 @@ class _Claim:
         turn, op, now = self.turn, self.op, self.turn.now
         seqs = [record[_SEQ] for record in self.taken]
         until = now + op.lease_us
+        if self.over is not None:  # this one, and not whatever has the claim_id now: two may send it at once
+            await turn.link.execute("claim_delete", self.over)
         ((number,),) = await turn.link.fetch("claim_insert", op.claim_id, op.member, until, json.dumps(seqs))
         await turn.link.execute("job_claim", number, until, now, seqs)
         return [started(record, now) for record in self.taken]

@@ -1,0 +1,1 @@
+"""What the MySQL store is made of: asyncmy, on the driver's side of the bridge, and the statements for MariaDB."""

@@ -1,0 +1,124 @@
+"""Ops as transactions, on the driver's side of the bridge: begun, repeated where two met, committed, or undone.
+
+Everything here runs as one asyncio task for each op. A cancelled task leaves its connection rolled back or its session
+ended, never inside a transaction. What is known of an op that failed is told by where it failed: before its commit was
+sent, nothing has happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import anyio
+from attrs import define, field
+
+from taskweave.core.ids import Micros
+from taskweave.core.verbs import Op
+from taskweave.stores._mysql.driver import Connection
+from taskweave.stores._mysql.errors import MET, converted, errno, is_driver_error
+from taskweave.stores._mysql.link import BYTES_MAX, MySQLLink
+from taskweave.stores._mysql.pool import Pool
+from taskweave.stores._mysql.schema import drop
+from taskweave.stores._mysql.statements import COLLATION, Statement, statements
+from taskweave.stores._server.turn import begin
+from taskweave.stores._server.verbs import READS, WRITES, Verb
+
+TRIES_MAX: Final = 12  # of a transaction that meets others
+PAUSE_S: Final = 0.002  # before the second try; doubled for each further one
+PAUSE_MAX_S: Final = 0.25
+# A read sees one snapshot from its first statement on.
+READING: Final = (
+    b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+)
+WRITING: Final = b"START TRANSACTION READ WRITE"
+
+
+@define(eq=False)
+class Session:
+    """What an open store has on the driver's side."""
+
+    pool: Pool
+    url: str
+    payload_bytes_max: int
+    collation: str = COLLATION
+    bytes_max: int = BYTES_MAX
+    retries: int = 0  # transactions that were repeated because they met another
+    statements: Mapping[str, Statement] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.statements = statements(self.pool.address.namespace, self.collation)
+
+    async def apply(self, op: Op[Any], at: Micros | None) -> Any:
+        """The answer to this op. Raises StoreError, InvalidInput."""
+        verb = WRITES.get(type(op))
+        if verb is None:
+            return await self._patiently(READING, READS[type(op)], op, at)
+        return await self._patiently(WRITING, verb, op, at)
+
+    async def drop(self) -> None:
+        """Remove everything of the namespace. Raises StoreError."""
+        connection = await self._connected()
+        try:
+            await drop(connection, self.statements)
+        except BaseException as error:
+            await self.pool.give_up(connection, cancelled=not isinstance(error, Exception))
+            if is_driver_error(error):
+                raise converted(error, self.url, committing=True) from error
+            raise
+        self.pool.give_back(connection)
+
+    async def _connected(self) -> Connection:
+        try:
+            return await self.pool.take()
+        except Exception as error:
+            if is_driver_error(error):
+                raise converted(error, self.url) from error
+            raise
+
+    async def _patiently(self, kind: bytes, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
+        for turn in range(TRIES_MAX):
+            attempt = _Attempt(self, kind)
+            try:
+                return await attempt.run(verb, op, at)
+            except Exception as error:
+                if turn + 1 < TRIES_MAX and errno(error) in MET and not attempt.committing:
+                    self.retries += 1
+                elif is_driver_error(error):
+                    raise converted(error, self.url, committing=attempt.committing) from error
+                else:
+                    raise
+            await anyio.sleep(min(PAUSE_S * 2**turn, PAUSE_MAX_S) * (1 + attempt.thread_id % 16 / 16))
+        raise AssertionError("the last turn returns or raises")
+
+
+class _Attempt:
+    """One try of one op in one transaction."""
+
+    def __init__(self, session: Session, kind: bytes) -> None:
+        self.session = session
+        self.begin = kind
+        self.committing = False
+        self.thread_id = 0  # differs between those that met, so that they do not meet again
+
+    async def run(self, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
+        pool = self.session.pool
+        connection = await pool.take()
+        self.thread_id = connection.thread_id()
+        try:
+            answer = await self._transaction(connection, verb, op, at)
+        except BaseException as error:
+            await pool.give_up(connection, cancelled=not isinstance(error, Exception))
+            raise
+        pool.give_back(connection)
+        return answer
+
+    async def _transaction(self, connection: Connection, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
+        session = self.session
+        link = MySQLLink(connection, session.statements, session.bytes_max)
+        await link.run(self.begin)
+        turn = await begin(link, at, payload_bytes_max=session.payload_bytes_max, url=session.url)
+        answer = await verb(turn, op)
+        self.committing = True
+        await link.run(b"COMMIT")
+        return answer

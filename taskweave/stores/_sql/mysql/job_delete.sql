@@ -1,0 +1,1 @@
+DELETE FROM taskweave_job WHERE seq IN $1;

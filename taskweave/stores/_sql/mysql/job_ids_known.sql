@@ -1,0 +1,1 @@
+SELECT id FROM taskweave_job WHERE id IN $1;

@@ -1,0 +1,5 @@
+SELECT STRAIGHT_JOIN
+{locked_job}
+FROM (SELECT seq FROM taskweave_job WHERE id IN $1 ORDER BY seq LIMIT 1000000) AS wanted
+JOIN taskweave_job AS job ON job.seq = wanted.seq
+FOR UPDATE;

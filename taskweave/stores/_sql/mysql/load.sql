@@ -1,0 +1,3 @@
+SELECT
+{whole_job}
+FROM taskweave_job AS job WHERE job.id IN $1;

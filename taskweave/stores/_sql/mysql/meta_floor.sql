@@ -1,0 +1,1 @@
+UPDATE taskweave_meta SET floor = $1;

@@ -1,0 +1,1 @@
+UPDATE taskweave_meta SET rerank_after = $1;

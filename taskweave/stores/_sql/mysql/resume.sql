@@ -1,0 +1,1 @@
+DELETE FROM taskweave_pause WHERE queue = $1;

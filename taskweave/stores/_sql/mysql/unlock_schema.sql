@@ -1,0 +1,1 @@
+DO release_lock(concat('taskweave:', sha1(concat(database(), '/taskweave_'))));

@@ -1,0 +1,258 @@
+"""The MySQL store: tables of one database, any number of processes on any number of machines. Tested on MariaDB 10.11.
+
+Rules
+  one crossing  each op crosses to the driver's side as a whole (`_mysql.session`), where it is one transaction
+  connections   at most `pool_max`, counted here, on the caller's side: waiting for one can be cancelled, and an op that
+                never got one was not applied
+  writes        cannot be cancelled once they are sent: they are shielded, with a deadline, in `_within` and nowhere else.
+                Past the deadline the answer is StoreUnavailable with applied="unknown", and the op is to be resent as
+                it was; the server is told to end what it was still doing
+  store time    is the server's clock, one reading for each op
+  wake-ups      the server cannot tell of changes. What ops of this process change, its listeners are told at once (the
+                stores made from one another by `another` know each other); what others do is found by polling
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from ssl import SSLContext
+from threading import Lock
+from typing import Any, Final, Self, TypeVar, cast
+
+import anyio
+from attrs import define, evolve, field, frozen
+
+from taskweave._bridge import Bridge, open_bridge
+from taskweave.core.bounds import PAYLOAD_BYTES_MAX
+from taskweave.core.ids import Duration, Micros, span_us
+from taskweave.core.verbs import Op
+from taskweave.exceptions import NotOpen, StoreReadOnly, StoreUnavailable
+from taskweave.stores._mysql.address import Address, checked_namespace, checked_pool, parsed
+from taskweave.stores._mysql.opening import open_session
+from taskweave.stores._mysql.schema import schema_sql as schema_sql
+from taskweave.stores._mysql.session import Session
+from taskweave.stores._server.verbs import READS
+from taskweave.stores.wakeups import Listener, wake_touched
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+CALL_DEADLINE_S: Final = 10.0
+CLOSE_DEADLINE_S: Final = 5.0
+
+
+@frozen
+class Settings:
+    """What a store is opened with."""
+
+    address: Address
+    create: bool = True
+    read_only: bool = False
+    aging_us: Micros | None = None  # None: as the schema has it; 0: none
+    payload_bytes_max: int = PAYLOAD_BYTES_MAX
+
+
+@define
+class PoolUse:
+    """How the connections of a store were shared: times in microseconds."""
+
+    pool_max: int
+    waits: int = 0  # ops that had to wait for a connection
+    waited_us: int = 0
+    waiting: int = 0  # ops that wait now
+    used: int = 0  # ops that have one now
+    used_most: int = 0
+    slots: anyio.Semaphore = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.slots = anyio.Semaphore(self.pool_max, fast_acquire=True)
+
+
+@define
+class Listeners:
+    """Those who listen to the stores made from one another, whatever thread they live in."""
+
+    all: tuple[Listener, ...] = ()  # replaced, never changed, so that it is read without the lock
+    _lock: Lock = field(factory=Lock, init=False)
+
+    def add(self, listener: Listener) -> None:
+        with self._lock:
+            self.all = (*self.all, listener)
+
+    def remove(self, listener: Listener) -> None:
+        with self._lock:
+            self.all = tuple(other for other in self.all if other is not listener)
+
+
+class MySQLTaskStore:
+    """Every op is one transaction, durable when answered (see innodb_flush_log_at_trx_commit), on asyncio and trio.
+
+    `url` is mysql://user:password@host:port/database?namespace=taskweave&pool=10 (see `_mysql.address`). A new
+    namespace gets its tables, unless `create` is False. `aging` is what one step of priority is worth in waiting; it is
+    kept in the store, None leaves it, 0 turns it off. At most `pool_max` (10) connections are open, and one more for a
+    moment to end what was given up. `ssl` is used instead of what the address says of TLS.
+
+    Opening raises StoreMissing, StoreRefused, StoreUnavailable, NotAStore, SchemaTooNew, SchemaTooOld; ops raise
+    StoreError and InvalidInput. `listen` tells of what this process changes, and of nothing else.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str | None = None,
+        aging: Duration | None = None,
+        create: bool = True,
+        read_only: bool = False,
+        pool_max: int | None = None,
+        payload_bytes_max: int = PAYLOAD_BYTES_MAX,
+        ssl: SSLContext | None = None,
+    ) -> None:
+        address = parsed(url)
+        if namespace is not None:
+            address = evolve(address, namespace=checked_namespace(namespace))
+        if pool_max is not None:
+            address = evolve(address, pool_max=checked_pool(pool_max))
+        if ssl is not None:
+            address = evolve(address, context=ssl)
+        self._settings = Settings(
+            address=address,
+            create=create,
+            read_only=read_only,
+            aging_us=None if aging is None else span_us(aging, "aging"),
+            payload_bytes_max=payload_bytes_max,
+        )
+        self._shared = Listeners()
+        self._opened: _Opened | None = None
+        self._exits: AsyncExitStack | None = None
+
+    @property
+    def url(self) -> str:
+        return self._settings.address.url
+
+    def __repr__(self) -> str:
+        return f"<MySQLTaskStore at {self.url}>"
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as exits:
+            bridge = await exits.enter_async_context(open_bridge())
+            opened = _Opened(bridge, self._settings)
+            exits.push_async_callback(opened.close)
+            await opened.open()
+            self._opened = opened
+            self._exits = exits.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        exits, self._exits, self._opened = self._exits, None, None
+        if exits is not None:
+            await exits.aclose()
+
+    async def apply(self, op: Op[A], *, at: Micros | None = None) -> A:
+        """Return the answer to this op; a write that was begun is never cancelled. Raises StoreError, InvalidInput."""
+        opened = self._open()
+        reading = type(op) in READS
+        if not reading and self._settings.read_only:
+            raise StoreReadOnly(self.url, "it was opened to be read only")
+        answer = cast(A, await opened.within(reading, opened.session.apply, op, at))
+        if not reading and self._shared.all:
+            wake_touched(self._shared.all, op, answer)
+        return answer
+
+    async def drop(self) -> None:
+        """Remove everything of this namespace, jobs and schema. Raises StoreError."""
+        opened = self._open()
+        await opened.within(False, opened.session.drop)
+
+    def another(self) -> MySQLTaskStore:
+        """A store on the same namespace, for another thread or event loop."""
+        store = MySQLTaskStore.__new__(MySQLTaskStore)
+        # An open store has told the schema of its aging; telling it again could undo what an operator said since.
+        opened = self._opened is not None
+        store._settings = evolve(self._settings, aging_us=None, create=False) if opened else self._settings
+        store._shared = self._shared
+        store._opened = store._exits = None
+        return store
+
+    def listen(self, queues: Collection[str]) -> AbstractAsyncContextManager[Listener]:
+        """Hints of what this process changes in these queues, or of ends when none is given; others' work is polled."""
+        return self._listening(queues)
+
+    @asynccontextmanager
+    async def _listening(self, queues: Collection[str]) -> AsyncGenerator[Listener]:
+        self._open()
+        listener = Listener(queues)
+        self._shared.add(listener)
+        try:
+            yield listener
+        finally:
+            self._shared.remove(listener)
+
+    def _open(self) -> _Opened:
+        if self._opened is None:
+            raise NotOpen("store")
+        return self._opened
+
+
+class _Opened:
+    """An open store: its session on the driver's side, and the places in its pool on this side."""
+
+    def __init__(self, bridge: Bridge, settings: Settings) -> None:
+        self.bridge = bridge
+        self.settings = settings
+        self.session: Session
+        self.use = PoolUse(settings.address.pool_max)
+        self._is_open = False
+
+    async def open(self) -> None:
+        settings = self.settings
+        with anyio.move_on_after(CALL_DEADLINE_S):
+            self.session = await self.bridge.run(
+                open_session,
+                settings.address,
+                settings.create,
+                settings.read_only,
+                settings.aging_us,
+                settings.payload_bytes_max,
+            )
+            self._is_open = True
+            return
+        raise StoreUnavailable(settings.address.url, f"it could not be opened within {CALL_DEADLINE_S:g} s")
+
+    async def close(self) -> None:
+        if self._is_open:
+            with anyio.move_on_after(CLOSE_DEADLINE_S, shield=True):
+                await self.bridge.run(self.session.pool.close)
+
+    async def within(self, reading: bool, run: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Run it with a connection; a write goes on whatever becomes of the caller: the one place for shield and bound."""
+        use = self.use
+        try:
+            use.slots.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._wait_for_a_connection()
+        use.used += 1
+        use.used_most = max(use.used_most, use.used)
+        try:
+            with anyio.move_on_after(CALL_DEADLINE_S, shield=not reading):
+                return await self.bridge.run(run, *args)
+        finally:
+            use.used -= 1
+            use.slots.release()
+        problem = f"no answer within {CALL_DEADLINE_S:g} s"
+        raise StoreUnavailable(self.settings.address.url, problem, applied="no" if reading else "unknown")
+
+    async def _wait_for_a_connection(self) -> None:
+        use, began = self.use, anyio.current_time()
+        use.waits += 1
+        use.waiting += 1
+        try:
+            with anyio.move_on_after(CALL_DEADLINE_S):
+                await use.slots.acquire()
+                return
+        finally:
+            use.waiting -= 1
+            use.waited_us += int((anyio.current_time() - began) * 1e6)
+        problem = f"all {use.pool_max} connections were in use for {CALL_DEADLINE_S:g} s; raise pool_max, or ask less"
+        raise StoreUnavailable(self.settings.address.url, problem)
