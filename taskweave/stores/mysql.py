@@ -4,7 +4,7 @@ Rules
   one crossing  each op crosses to the driver's side as a whole (`_mysql.session`), where it is one transaction
   connections   at most `pool_max`, counted here, on the caller's side: waiting for one can be cancelled, and an op that
                 never got one was not applied
-  writes        cannot be cancelled once they are sent: they are shielded, with a deadline, in `_within` and nowhere else.
+  writes        cannot be cancelled once they are sent: they are shielded, with a deadline, in `within` alone.
                 Past the deadline the answer is StoreUnavailable with applied="unknown", and the op is to be resent as
                 it was; the server is told to end what it was still doing
   store time    is the server's clock, one reading for each op
@@ -226,7 +226,7 @@ class _Opened:
                 await self.bridge.run(self.session.pool.close)
 
     async def within(self, reading: bool, run: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run it with a connection; a write goes on whatever becomes of the caller: the one place for shield and bound."""
+        """Run it with a connection; a write goes on whatever becomes of the caller: the one place for that."""
         use = self.use
         try:
             use.slots.acquire_nowait()

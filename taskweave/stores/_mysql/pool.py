@@ -88,7 +88,7 @@ class Pool:
         connection.close()
 
     async def _kill(self, connection: Connection) -> None:
-        """End this session on the server, so that it keeps no lock; a server that cannot be told times out by itself."""
+        """End this session on the server, so that it keeps no lock; one that cannot be told times out by itself."""
         with anyio.move_on_after(KILL_DEADLINE_S, shield=True):
             try:
                 other = await self.take()

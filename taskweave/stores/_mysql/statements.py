@@ -14,11 +14,12 @@ but literals, made by the driver.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from attrs import frozen
 
@@ -97,8 +98,8 @@ class Statement:
 
     def _of_seqs(self, records: Sequence[Record], literal: Literal) -> Iterator[bytes]:
         alike: dict[Record, list[int]] = {}
-        for *values, seq in records:
-            alike.setdefault(tuple(values), []).append(seq)
+        for record in records:
+            alike.setdefault(record[:-1], []).append(record[-1])
         for values, seqs in alike.items():
             yield self.text((*values, seqs), literal)
 
@@ -106,18 +107,12 @@ class Statement:
 def _value(value: Any, slot: Slot, literal: Literal) -> bytes:
     if not isinstance(value, list):
         return literal(value)
-    values: list[Any] = value
+    values = cast("list[Any]", value)
     if not values:
         raise ValueError("a list of a statement is empty: it would be no SQL")
     if slot.json:
-        return literal(_dumps(values))
+        return literal(json.dumps(values))
     return b"(%b)" % b",".join(map(literal, values))
-
-
-def _dumps(values: list[Any]) -> str:
-    import json
-
-    return json.dumps(values)
 
 
 def compiled(text: str) -> Statement:
