@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any, Final
 
-from taskweave.core.job import TERMINAL, UNSTARTED, Job, State
-from taskweave.core.life import drop_at, fragile, holds_key, prune_at
+from taskweave.core.job import TERMINAL, UNSTARTED, End, Job, State
+from taskweave.core.life import fragile, holds_key, prune_at
 from taskweave.stores._redis.rows import NUMBER, STATES, job_of, raw, text_of
 from taskweave.stores._redis.verbs import Dataset
 
@@ -20,7 +20,7 @@ ROWS_AT_ONCE: Final = 200
 Entries = dict[bytes, int]
 
 _ORDERS: Final = (b"s:", b"a:", b"q:", b"f:")
-_WHOLE_ORDERS: Final = (b"all", b"leases", b"e", b"drop", b"prune")
+_WHOLE_ORDERS: Final = (b"all", b"leases", b"e", b"prune")
 
 
 async def problems(dataset: Dataset) -> list[str]:
@@ -109,8 +109,19 @@ def entries_of(job: Job) -> Entries:
     elif life.hold is not None:
         entries[b"leases"] = life.hold.lease_until
     elif life.end is not None:
-        entries[b"f:%d" % NUMBER[life.state]] = life.end.finished_at
-        entries |= {key: at for key, at in ((b"drop", drop_at(job)), (b"prune", prune_at(job))) if at is not None}
+        entries |= _finished(job, life.end)
+    return entries
+
+
+def _finished(job: Job, end: End) -> Entries:
+    spec, state = job.spec, job.life.state
+    windowed = spec.unique is not None and spec.unique.within_us is not None
+    keep = spec.retention_failed_us if state in (State.FAILED, State.LOST) else spec.retention_us
+    retention = b"w" if windowed else b"%d" % keep
+    ttl = b"-" if end.result is None else b"%d" % spec.result_ttl_us
+    entries = {b"f:%d:%b:%b" % (NUMBER[state], retention, ttl): end.finished_at}
+    if windowed:
+        entries[b"prune"] = prune_at(job) or 0
     return entries
 
 

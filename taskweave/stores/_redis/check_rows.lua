@@ -6,9 +6,9 @@ local answer = { call('ZRANGEBYSCORE', P .. 'all', '(' .. after, '+inf', 'LIMIT'
 
 local function entries_of(row)
   local kind, found = row.kind, {}
-  local keys = { 's:' .. kind.queue, 'a:' .. kind.queue, 'leases', 'e', 'drop', 'prune' }
-  for state = 3, 7 do
-    keys[#keys + 1] = 'f:' .. state
+  local keys = { 's:' .. kind.queue, 'a:' .. kind.queue, 'leases', 'e', 'prune' }
+  for _, name in ipairs(call('SMEMBERS', P .. 'classes')) do
+    keys[#keys + 1] = 'f:' .. name
   end
   for is_fragile = 0, 1 do
     keys[#keys + 1] = 'q:' .. #kind.queue .. ':' .. kind.queue .. ':' .. is_fragile .. ':' .. kind.priority .. ':' .. kind.task

@@ -9,7 +9,9 @@ for state = 0, 7 do
   if state == 2 then
     there = call('ZCARD', P .. 'leases')
   elseif state > 2 then
-    there = call('ZCARD', P .. 'f:' .. state)
+    for _, name in ipairs(call('SMEMBERS', P .. 'classes')) do
+      if string.sub(name, 1, 1) == tostring(state) then there = there + call('ZCARD', P .. 'f:' .. name) end
+    end
   else
     for _, queue in ipairs(call('HKEYS', P .. 'n:' .. state)) do
       if state == 0 then

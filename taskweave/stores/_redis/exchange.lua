@@ -27,35 +27,68 @@ end
 -- --- settlements ----------------------------------------------------------------------------------------------------
 
 local refused = {}
-local ended = { claims = {} }
+local holds = {} -- text of a hold -> when it started, its claim's key, and the ends of the field e and of the set c
 
+local function hold_of(text)
+  local hold = holds[text]
+  if not hold then
+    local started, length, rest = match(text, '^(%S+) (%d+) (.*)$')
+    hold = { ended = int(now) .. ' ' .. started, claim = P .. 'c:' .. string.sub(rest, 1, length), gone = {} }
+    holds[text] = hold
+  end
+  return hold
+end
+
+local settled_tags, settled_in, ended_as = {}, {}, {}
+
+-- A plain success of a job that has nothing but its attempts: what is written needs no look at most of the row.
 local function succeed(id, fence, digest, result)
   local key = P .. 'j:' .. id
   local v = call('HMGET', key, 'k', 't', 'l', 'h')
-  if not v[1] then return false end
-  local state, run_at, attempt, its_fence, lost, unfit, extra = match(v[3], '^(%d) (%S+) (%S+) (%S+) (%S+) (%S+) (%d)$')
-  local kind = kind_of(v[1])
-  if state ~= '2' or its_fence ~= fence or extra ~= '0' or kind.key then
+  local life, expected = v[3], '2 0 ' .. fence .. ' '
+  local kind = life and kind_of(v[1])
+  if not life or kind.key or string.sub(life, 1, #expected) ~= expected then
     return settle({ id = id, fence = fence, digest = digest, verb = 'succeed', result = result, delay = 0, spawn = {} })
   end
-  local started, length, rest = match(v[4], '^(%S+) (%d+) (.*)$')
-  local tag = tag_of(match(v[2], '^%S+'), id)
-  local life = '3 ' .. run_at .. ' ' .. attempt .. ' ' .. its_fence .. ' ' .. lost .. ' ' .. unfit .. ' 0'
-  call('HSET', key, 'l', life, 'z', fence .. ' ' .. digest, 'e', int(now) .. ' ' .. started, 'r', result, 'h', '')
-  put(P .. 'leases', tag, false)
-  mark(P .. 'c:' .. string.sub(rest, 1, length), id, false)
-  put(P .. 'f:3', tag, now)
-  put(P .. 'prune', tag, now + math.max(kind.keep, kind.ttl))
-  put(P .. 'drop', tag, now + kind.ttl)
-  count(2, kind.queue, -1)
-  count(3, kind.queue, 1)
-  ends = true
+  local hold = hold_of(v[4])
+  call('HSET', key, 'l', '3 1' .. string.sub(life, 4), 'z', fence .. ' ' .. digest, 'e', hold.ended, 'r', result, 'h', '')
+  local tag = string.sub(v[2], 1, 14) .. id
+  settled_tags[#settled_tags + 1] = tag
+  hold.gone[#hold.gone + 1] = id
+  local class = kind.class or class_of(kind, 3, true)
+  kind.class = class
+  local tags = ended_as[class]
+  if not tags then
+    tags = {}
+    ended_as[class] = tags
+  end
+  tags[#tags + 1] = now
+  tags[#tags + 1] = tag
+  settled_in[kind.queue] = (settled_in[kind.queue] or 0) + 1
   return true
+end
+
+local function write_successes()
+  if #settled_tags == 0 then return end
+  send('ZREM', P .. 'leases', settled_tags)
+  for _, hold in pairs(holds) do
+    send('SREM', hold.claim, hold.gone)
+  end
+  for class, tags in pairs(ended_as) do
+    send('ZADD', class, tags)
+    call('SADD', P .. 'classes', classes[class])
+  end
+  for queue, number in pairs(settled_in) do
+    count(2, queue, -number)
+    count(3, queue, number)
+  end
+  ends = true
 end
 
 for place = 1, num() do
   if not succeed(arg(), arg(), arg(), arg()) then refused[#refused + 1] = place end
 end
+write_successes()
 
 for place = 1, num() do
   local s = { id = arg(), fence = arg(), digest = arg(), verb = arg(), delay = num(), unfit = arg() == '1' }
@@ -71,13 +104,14 @@ flush()
 
 -- --- claim ----------------------------------------------------------------------------------------------------------
 
-local claimed, taken, skipped = {}, 0, 0
+local claimed, values, taken, skipped = {}, 0, 0, 0
 
 local function hand_out(id, kind, payload, attempt, fence, lost, age, wait)
-  local at = #claimed
-  claimed[at + 1], claimed[at + 2], claimed[at + 3], claimed[at + 4] = id, kind, payload, attempt
-  claimed[at + 5], claimed[at + 6] = fence, lost
-  claimed[at + 7], claimed[at + 8] = math.max(0, age), math.max(0, wait)
+  claimed[values + 1], claimed[values + 2], claimed[values + 3], claimed[values + 4] = id, kind, payload, attempt
+  claimed[values + 5], claimed[values + 6] = fence, lost
+  claimed[values + 7], claimed[values + 8] = age > 0 and age or 0, wait > 0 and wait or 0
+  values = values + 8
+  taken = taken + 1
 end
 
 local running = call('SMEMBERS', P .. 'c:' .. claim_id)
@@ -87,49 +121,63 @@ for _, id in ipairs(running) do
     local payload = call('HGET', row.key, 'p')
     local age, wait = row.started - row.due, row.started - row.run_at
     hand_out(id, row.kind.text, payload, row.attempt, row.fence, row.lost, age, wait)
-    taken = taken + 1
   end
 end
 
 local hold = int(now) .. ' ' .. #claim_id .. ' ' .. claim_id .. member
 local until_ = now + lease_us
-local at_claim = P .. 'c:' .. claim_id
-local leases = P .. 'leases'
+local leased, held = {}, {}
 
-local function start(queue, lane, tag) -- false when it has expired
+local function set_aside(queue, tag, run_at)
+  put(aside_of(queue), tag, run_at)
+  local was = tonumber(call('HGET', P .. 'asides', queue)) or 0
+  call('HSET', P .. 'asides', queue, int(math.max(was, now)))
+end
+
+local function start(queue, tag, run_at) -- false when it has expired
   local id = id_of(tag)
   local key = P .. 'j:' .. id
   local v = call('HMGET', key, 'k', 'p', 't', 'l')
-  put(lane, tag, false)
-  if not v[1] then return false end -- evicted, or deleted by hand: check() tells of it
-  local due, expires = match(v[3], '^%S+ %S+ (%S+) (%S*)$')
-  local _, run_at, attempt, fence, lost, unfit = match(v[4], '^(%d) (%S+) (%S+) (%S+) (%S+) (%S+)')
-  if expires ~= '' then
-    if tonumber(expires) <= now then
-      put(aside_of(queue), tag, tonumber(run_at))
-      local was = tonumber(call('HGET', P .. 'asides', queue)) or 0
-      call('HSET', P .. 'asides', queue, int(math.max(was, now)))
-      return false
+  local kind, life, dates = v[1], v[4], v[3]
+  if not kind then return false end -- evicted, or deleted by hand: check() tells of it
+  local due = string.sub(dates, 15)
+  if string.find(due, ' ', 1, true) then
+    local expires
+    due, expires = match(due, '^(%S+) %S+ (%S*)$')
+    if expires ~= '' then
+      if tonumber(expires) <= now then
+        set_aside(queue, tag, run_at)
+        return false
+      end
+      put(P .. 'e', tag, false)
     end
-    put(P .. 'e', tag, false)
   end
-  attempt, fence = attempt + 1, fence + 1
-  call('HSET', key, 'l', '2 ' .. run_at .. ' ' .. attempt .. ' ' .. fence .. ' ' .. lost .. ' ' .. unfit .. ' 0', 'h', hold)
-  put(leases, tag, until_)
-  mark(at_claim, id, true)
-  local kind = kind_of(v[1])
-  if kind.key then
+  local fence, attempt, lost, rest = match(life, '^%S+ %S+ (%S+) (%S+) (%S+)(.*)$')
+  fence, attempt = fence + 1, attempt + 1
+  call('HSET', key, 'l', '2 0 ' .. fence .. ' ' .. attempt .. ' ' .. lost .. rest, 'h', hold)
+  leased[#leased + 1] = until_
+  leased[#leased + 1] = tag
+  held[#held + 1] = id
+  if kind_of(kind).key then
     local row = load(id)
     if not holds_key(row) then free_key(row) end
   end
-  hand_out(id, v[1], v[2], attempt, fence, tonumber(lost), now - due, now - run_at)
+  hand_out(id, kind, v[2], attempt, fence, tonumber(lost), now - due, now - run_at)
   return true
 end
 
--- A lane under way: its next jobs, fetched some at a time. Its rank is that of core.ready.
+-- A lane under way: its next jobs, fetched some at a time. Its rank is that of core.ready. What is taken of a lane is
+-- always its beginning, which is removed as such in the end.
 local function fetch(lane)
   local found = call('ZRANGE', lane.key, lane.read, lane.read + lane.some - 1, 'WITHSCORES')
   lane.read, lane.found, lane.at = lane.read + lane.some, found, 1
+end
+
+local function leave_lane(lane)
+  if lane.used > 0 then
+    call('ZREMRANGEBYRANK', lane.key, 0, lane.used - 1)
+    list_lane(lane.key, lanes[lane.key], false)
+  end
 end
 
 local function better(a, b)
@@ -150,7 +198,7 @@ local function lanes_here(queue)
       local key = P .. 'q:' .. #queue .. ':' .. queue .. ':' .. name
       lanes[key] = { P .. 'r:' .. queue, -priority, name }
       here[#here + 1] = {
-        key = key, fragile = is_fragile == '1', priority = priority, rank = aging and 0 or -priority, read = 0,
+        key = key, fragile = is_fragile == '1', priority = priority, rank = aging and 0 or -priority, read = 0, used = 0,
       }
     end
   end
@@ -158,7 +206,7 @@ local function lanes_here(queue)
 end
 
 local function take_from(queue)
-  local here = lanes_here(queue)
+  local here, before = lanes_here(queue), taken
   for _, lane in ipairs(here) do
     lane.some = math.max(4, math.ceil((want - taken) / #here))
   end
@@ -171,7 +219,7 @@ local function take_from(queue)
       fetch(lane)
       if lane.found[1] then begun[#begun + 1] = lane end
     end
-    if #begun == 0 then return end
+    if #begun == 0 then break end
     local best = 1
     for place = 2, #begun do
       if better(begun[place], begun[best]) then best = place end
@@ -180,19 +228,19 @@ local function take_from(queue)
     if lane.fragile and fragile_left <= 0 then
       table.remove(begun, best)
     else
-      if start(queue, lane.key, lane.found[lane.at]) then
-        taken = taken + 1
-        count(1, queue, -1)
-        count(2, queue, 1)
-        if lane.fragile then fragile_left = fragile_left - 1 end
-      else
-        skipped = skipped + 1
-      end
-      lane.at = lane.at + 2
+      local started = start(queue, lane.found[lane.at], tonumber(lane.found[lane.at + 1]))
+      if not started then skipped = skipped + 1 end
+      if started and lane.fragile then fragile_left = fragile_left - 1 end
+      lane.used, lane.at = lane.used + 1, lane.at + 2
       if not lane.found[lane.at] then fetch(lane) end
       if not lane.found[1] then table.remove(begun, best) end
     end
   end
+  for _, lane in ipairs(here) do
+    leave_lane(lane)
+  end
+  count(1, queue, before - taken)
+  count(2, queue, taken - before)
 end
 
 local function take_back(queue, since) -- the clock ran back: what was set aside may not have expired
@@ -214,6 +262,8 @@ if #running == 0 then
       take_from(queue)
     end
   end
+  send('ZADD', P .. 'leases', leased)
+  send('SADD', P .. 'c:' .. claim_id, held)
 end
 flush()
 

@@ -15,8 +15,11 @@ end
 local LOOKED_MAX = 2000
 local newest = {}
 if few and next(states) then -- those of short indexes are all looked at
-  for state in pairs(states) do
-    local key = state == '2' and P .. 'leases' or P .. 'f:' .. state
+  local keys = states['2'] and { P .. 'leases' } or {}
+  for _, name in ipairs(call('SMEMBERS', P .. 'classes')) do
+    if states[string.sub(name, 1, 1)] then keys[#keys + 1] = P .. 'f:' .. name end
+  end
+  for _, key in ipairs(keys) do
     for _, tag in ipairs(call('ZRANGE', key, 0, -1)) do
       if after == '' or tonumber(string.sub(tag, 1, 14)) < tonumber(after) then newest[#newest + 1] = tag end
     end

@@ -38,7 +38,7 @@ if now < floor then now = floor end
 -- --- indexes: what was put last wins, and is written by flush() -----------------------------------------------------
 
 local CHUNK = 4000 -- arguments of one command; unpack() takes 8,000 at most
-local orders, sets, lanes, asides = {}, {}, {}, {}
+local orders, sets, lanes, asides, classes = {}, {}, {}, {}, {}
 local wakes, ends = {}, false
 
 local function put(key, member, score) -- into a sorted set; false takes it out
@@ -65,6 +65,14 @@ local function send(command, key, values)
   end
 end
 
+local function list_lane(key, lane, there) -- lane: the key of its queue's list, its score and its name there
+  if there then
+    call('ZADD', lane[1], lane[2], lane[3])
+  elseif call('EXISTS', key) == 0 then
+    call('ZREM', lane[1], lane[3])
+  end
+end
+
 local function write_order(key, order)
   local added, removed = {}, {}
   for member, score in pairs(order) do
@@ -77,20 +85,20 @@ local function write_order(key, order)
   end
   send('ZREM', key, removed)
   send('ZADD', key, added)
-  return #added > 0, #removed > 0
+  return #added > 0
 end
 
 local function flush()
   for key, order in pairs(orders) do
     orders[key] = nil
-    local added, removed = write_order(key, order)
-    local lane, queue = lanes[key], asides[key]
-    if lane and added then
-      call('ZADD', lane[1], lane[2], lane[3])
-    elseif lane and removed and call('EXISTS', key) == 0 then
-      call('ZREM', lane[1], lane[3])
-    elseif queue and removed and not added and call('EXISTS', key) == 0 then
-      call('HDEL', P .. 'asides', queue)
+    local added = write_order(key, order)
+    if lanes[key] then
+      list_lane(key, lanes[key], added)
+    elseif classes[key] and added then
+      call('SADD', P .. 'classes', classes[key])
+    elseif not added and (classes[key] or asides[key]) and call('EXISTS', key) == 0 then
+      if classes[key] then call('SREM', P .. 'classes', classes[key]) end
+      if asides[key] then call('HDEL', P .. 'asides', asides[key]) end
     end
   end
   for key, set in pairs(sets) do

@@ -13,6 +13,7 @@ Everything here runs on the driver's loop, on the far side of the bridge.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from inspect import signature
 from typing import Any, Final
 
@@ -50,10 +51,9 @@ class Link:
 
     async def evaluate(self, script: Script, *arguments: Any) -> Any:
         """The answer of a script; the server is given its text where it does not know it. Raises StoreError."""
-        try:
+        with suppress(_NotLoaded):
             return await self.call("EVALSHA", script.sha, 1, *arguments)
-        except _NotLoaded:
-            return await self.call("EVAL", script.text, 1, *arguments)
+        return await self.call("EVAL", script.text, 1, *arguments)
 
     async def call(self, *command: Any) -> Any:
         """The raw answer to one command. Raises StoreError."""

@@ -86,8 +86,8 @@ end
 
 local function finish(row, state, given) -- given: started, result, dropped, cause, reason, problem, all optional
   leave(row)
-  row.state = state
   let_go(row)
+  row.state, row.extra = state, given.result ~= nil
   local values = { 'l', life_of(row), 'h', '', 'e', int(now) .. ' ' .. (given.started and int(given.started) or '') }
   local function also(field, value)
     if value then
@@ -103,7 +103,7 @@ local function finish(row, state, given) -- given: started, result, dropped, cau
   also('o', given.reason)
   also('w', given.problem)
   call('HSET', row.key, unpack(values))
-  enter_finished(row, now, given.result ~= nil)
+  enter_finished(row, now)
   if not holds_key(row) then free_key(row) end
 end
 

@@ -3,22 +3,45 @@
 
 local lease_us, limit = num(), num()
 
-local function due(key, most)
-  return call('ZRANGEBYSCORE', P .. key, '-inf', int(now), 'LIMIT', 0, most)
+local function due(found, key, after) -- adds what of this index is due some time after its score
+  local some = call('ZRANGEBYSCORE', key, '-inf', int(now - after), 'WITHSCORES', 'LIMIT', 0, limit)
+  for place = 1, #some, 2 do
+    found[#found + 1] = { tonumber(some[place + 1]) + after, some[place], key }
+  end
 end
 
-local function step(key, change)
-  local found = due(key, limit)
-  for _, tag in ipairs(found) do
-    local row = load(id_of(tag))
+local function step(found, change) -- by instant and seq
+  table.sort(found, function(a, b)
+    if a[1] ~= b[1] then return a[1] < b[1] end
+    return a[2] < b[2]
+  end)
+  local taken = math.min(limit, #found)
+  for place = 1, taken do
+    local row = load(id_of(found[place][2]))
     if row then
       change(row)
     else
-      put(P .. key, tag, false)
+      put(found[place][3], found[place][2], false)
     end
   end
   flush()
-  return #found
+  return taken
+end
+
+local function each_due(key, change)
+  local found = {}
+  due(found, P .. key, 0)
+  return step(found, change)
+end
+
+local function of_classes(span_of) -- finished rows; span_of: how long after its end a row of a class is due, or nil
+  local found = {}
+  for _, name in ipairs(call('SMEMBERS', P .. 'classes')) do
+    local keep, ttl = match(name, '^%d:(%S+):(%S+)$')
+    local span = span_of(tonumber(keep), tonumber(ttl))
+    if span then due(found, P .. 'f:' .. name, span) end
+  end
+  return found
 end
 
 local function reap(row)
@@ -44,10 +67,11 @@ local function expire(row)
 end
 
 local function drop(row)
+  leave(row)
+  row.extra = false
   call('HDEL', row.key, 'r')
-  call('HSET', row.key, 'd', 'ttl')
-  put(P .. 'drop', row.tag, false)
-  put(P .. 'prune', row.tag, prune_at(row, tonumber(match(call('HGET', row.key, 'e'), '^%S+')), false))
+  call('HSET', row.key, 'd', 'ttl', 'l', life_of(row))
+  enter_finished(row, tonumber(match(call('HGET', row.key, 'e'), '^%S+')))
 end
 
 open_door()
@@ -63,9 +87,13 @@ if floor == 0 or now - floor >= FLOOR_STEP_US then call('HSET', KEYS[1], 'floor'
 
 local queues = call('HKEYS', P .. 'n:0')
 local promoted = promote(queues, limit, wake)
-local reaped, expired, dropped = step('leases', reap), step('e', expire), step('drop', drop)
-local pruned = step('prune', remove)
-ends = ends or pruned > 0
+local reaped, expired = each_due('leases', reap), each_due('e', expire)
+local ended = ends
+local dropped = step(of_classes(function(_, ttl) return ttl end), drop)
+local prunes = of_classes(function(keep, ttl) return keep and math.max(keep, ttl or 0) end)
+due(prunes, P .. 'prune', 0)
+local pruned = step(prunes, remove)
+ends = ended or pruned > 0 -- a dropped result is no end
 local more = promoted == limit or reaped == limit or expired == limit or dropped == limit or pruned == limit
 local answer = done({ int(now), promoted, reaped, expired, dropped, pruned, more and 1 or 0, false })
 local next_at = next_due(call('HKEYS', P .. 'n:0'))

@@ -51,13 +51,14 @@ def _job(job: Job) -> Arguments:
         raise InvalidValue(f"a number of job {job.id}", max(numbers), f"at most {_EXACT_MAX} in a Redis store")
     fields = _fields(life)
     expires = "" if job.expires_at is None else job.expires_at
-    counts = f"{life.attempt} {life.fence} {life.lost_count} {life.unfit_count}"
+    more = 1 if end is not None and end.result is not None else 0
+    counts = f"{life.fence} {life.attempt} {life.lost_count} {life.unfit_count}"
     return [
         job.id,
         kind_of(job.spec).text,
         job.spec.payload,
-        f"{job.created_at} {job.due_at} {expires}",
-        f"{NUMBER[life.state]} {life.run_at} {counts} 0",
+        f"{job.due_at} {job.created_at} {expires}",
+        f"{NUMBER[life.state]} {more} {counts} {life.run_at}",
         "" if end is None else end.finished_at,
         len(fields),
         *fields,

@@ -1,9 +1,14 @@
 -- Prune: deletes finished jobs of some states, the earliest ended first; what holds a unique window is kept.
 
 local before, limit = now - num(), num()
-local heads = {}
+local heads, states = {}, {}
 for _ = 1, num() do
-  heads[#heads + 1] = { key = P .. 'f:' .. arg(), read = 0, found = {}, at = 1 }
+  states[arg()] = true
+end
+for _, name in ipairs(call('SMEMBERS', P .. 'classes')) do
+  if states[string.sub(name, 1, 1)] then
+    heads[#heads + 1] = { key = P .. 'f:' .. name, read = 0, found = {}, at = 1 }
+  end
 end
 
 local function head_of(order) -- its next tag and when that ended, if early enough

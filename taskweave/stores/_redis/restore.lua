@@ -3,11 +3,10 @@
 local answer, fresh, taken = {}, {}, {}
 for place = 1, num() do
   local id, kind, payload, dates, life = arg(), arg(), arg(), arg(), arg()
-  local row = row_of(id, kind, '0 ' .. dates, life)
-  row.payload, row.finished, row.with_result, row.fields = payload, num(), false, {}
+  local row = row_of(id, kind, tag_of(0, dates), life)
+  row.payload, row.finished, row.fields = payload, num(), {}
   for number = 1, num() do
     row.fields[number] = arg()
-    if number % 2 == 1 and row.fields[number] == 'r' then row.with_result = true end
   end
   local there = call('HGET', row.key, 'l')
   local key = row.kind.key
@@ -29,7 +28,7 @@ for _, row in ipairs(fresh) do
   call('HSET', row.key, 'k', row.kind.text, 'p', row.payload, 't', dates_of(row), 'l', life_of(row), unpack(row.fields))
   put(P .. 'all', row.tag, seq)
   if row.state > 2 then
-    enter_finished(row, row.finished, row.with_result)
+    enter_finished(row, row.finished)
   else
     enter(row)
     wake(row.kind.queue)

@@ -1,7 +1,9 @@
 -- Rows: a job as a hash, and the indexes that its state puts it in.
 --
--- j:<id>   k  its kind: the lines below     p  payload      t  seq, created_at, due_at, expires_at
---          l  state, run_at, attempt, fence, lost_count, unfit_count, 1 if g or y are there
+-- j:<id>   k  its kind: the lines below     p  payload
+--          t  seq of fixed width, then due_at alone, or due_at, created_at, expires_at where these differ or are
+--          l  state, 1 if there is more (g or y of a running, r of a finished one), fence, attempt, lost_count,
+--             unfit_count, run_at
 --          h  while it runs: started_at, the length of claim_id, claim_id and member       z  settled fence, digest
 --          e  finished_at, started_at       r  result      and rarely: x history, g progress, y cancel reason,
 --          w error, u cause, o reason, d result_dropped
@@ -10,8 +12,9 @@
 --   q:...    ready, one lane for each (queue, fragile, priority, task), by run_at; r:<queue> lists them by -priority
 --   a:<queue> ready but met expired; asides: queue -> when the last was     leases  running, by lease_until
 --   c:<claim> ids that run under it     x:<member> ids that it was asked to stop    e  unstarted, by expires_at
---   f:<state> finished, by finished_at  drop, prune  by when that is due    u  unique key -> id
---   n:<state> queue -> how many         paused  a set of queues
+--   f:<state>:<retention>:<result_ttl or -> finished, by finished_at, so that what is due next heads one of them;
+--   classes lists them. Where a unique window counts too, the retention is w, and prune has them by when they may go.
+--   u  unique key -> id     n:<state> queue -> how many     paused  a set of queues
 -- Numbers of states: 0 scheduled, 1 ready, 2 running, 3 succeeded, 4 failed, 5 cancelled, 6 expired, 7 lost.
 
 local KIND = '^' .. string.rep('([^\n]*)\n', 13) .. '(.*)$'
@@ -42,19 +45,21 @@ local function kind_of(text)
 end
 
 local function tag_of(number, id)
-  return fmt('%014.0f', number) .. id
+  return fmt('%014d', number) .. id
 end
 
 local function id_of(tag)
   return string.sub(tag, 15)
 end
 
+local LIFE = '^(%d) (%d) (%S+) (%S+) (%S+) (%S+) (%S+)$'
+
 local function row_of(id, kind, dates, life)
   local row = { id = id, key = P .. 'j:' .. id, kind = kind_of(kind) }
-  local number, created, due, expires = match(dates, '^(%S+) (%S+) (%S+) (%S*)$')
-  row.seq, row.created, row.due, row.expires = tonumber(number), tonumber(created), tonumber(due), tonumber(expires)
-  row.tag = tag_of(row.seq, id)
-  local state, run_at, attempt, fence, lost, unfit, extra = match(life, '^(%d) (%S+) (%S+) (%S+) (%S+) (%S+) (%d)$')
+  local due, created, expires = match(dates, '^(%S+) ?(%S*) ?(%S*)$', 15)
+  row.due, row.created, row.expires = tonumber(due), tonumber(created) or tonumber(due), tonumber(expires)
+  row.seq, row.tag = tonumber(string.sub(dates, 1, 14)), string.sub(dates, 1, 14) .. id
+  local state, extra, fence, attempt, lost, unfit, run_at = match(life, LIFE)
   row.state, row.run_at, row.attempt, row.fence = tonumber(state), tonumber(run_at), tonumber(attempt), tonumber(fence)
   row.lost, row.unfit, row.extra = tonumber(lost), tonumber(unfit), extra == '1'
   return row
@@ -74,11 +79,17 @@ local function load(id)
 end
 
 local function life_of(row)
-  return fmt('%d %.0f %d %d %d %d %d', row.state, row.run_at, row.attempt, row.fence, row.lost, row.unfit, row.extra and 1 or 0)
+  local extra = row.extra and 1 or 0
+  return fmt('%d %d %.0f %d %d %d %.0f', row.state, extra, row.fence, row.attempt, row.lost, row.unfit, row.run_at)
+end
+
+local function dates_text(created, due, expires)
+  if created == due and not expires then return int(due) end
+  return int(due) .. ' ' .. int(created) .. ' ' .. (expires and int(expires) or '')
 end
 
 local function dates_of(row)
-  return fmt('%.0f %.0f %.0f %s', row.seq, row.created, row.due, row.expires and int(row.expires) or '')
+  return fmt('%014d', row.seq) .. dates_text(row.created, row.due, row.expires)
 end
 
 -- --- what core.life derives from a row ------------------------------------------------------------------------------
@@ -95,12 +106,13 @@ local function holds_key(row)
   return row.state < 3
 end
 
-local function prune_at(row, finished, with_result)
-  local kind = row.kind
-  local at = finished + ((row.state == 4 or row.state == 7) and kind.keep_failed or kind.keep)
-  if with_result then at = math.max(at, finished + kind.ttl) end
-  if kind.within then at = math.max(at, row.created + kind.within) end
-  return at
+-- Where a finished row stands, and how long after its end it may be removed: at least its retention and its result.
+local function class_of(kind, state, with_result)
+  local keep = (state == 4 or state == 7) and kind.keep_failed or kind.keep
+  local name = state .. ':' .. (kind.within and 'w' or int(keep)) .. ':' .. (with_result and int(kind.ttl) or '-')
+  local key = P .. 'f:' .. name
+  classes[key] = name
+  return key, with_result and math.max(keep, kind.ttl) or keep
 end
 
 -- --- unique keys ----------------------------------------------------------------------------------------------------
@@ -144,9 +156,9 @@ local function leave(row)
     mark(P .. 'c:' .. row.claim, row.id, false)
     if row.cancel then mark(P .. 'x:' .. row.member, row.id, false) end
   else
-    put(P .. 'f:' .. state, tag, false)
-    put(P .. 'prune', tag, false)
-    put(P .. 'drop', tag, false)
+    local class = class_of(row.kind, state, row.extra)
+    put(class, tag, false)
+    if row.kind.within then put(P .. 'prune', tag, false) end
   end
   if state < 2 and row.expires then put(P .. 'e', tag, false) end
 end
@@ -162,11 +174,12 @@ local function enter(row) -- one that waits
   if row.expires then put(P .. 'e', row.tag, row.expires) end
 end
 
-local function enter_finished(row, finished, with_result)
-  count(row.state, row.kind.queue, 1)
-  put(P .. 'f:' .. row.state, row.tag, finished)
-  put(P .. 'prune', row.tag, prune_at(row, finished, with_result))
-  if with_result then put(P .. 'drop', row.tag, finished + row.kind.ttl) end
+local function enter_finished(row, finished) -- row.extra says whether it has a result
+  local kind = row.kind
+  local class, keep = class_of(kind, row.state, row.extra)
+  count(row.state, kind.queue, 1)
+  put(class, row.tag, finished)
+  if kind.within then put(P .. 'prune', row.tag, math.max(finished + keep, row.created + kind.within)) end
   ends = true
 end
 
@@ -180,7 +193,8 @@ end
 -- A new row; it takes its unique key, from whoever had it. `birth` is what depends on the spec's kind alone.
 local function add(birth, id, payload)
   seq = seq + 1
-  local kind, tag, number = birth.kind, tag_of(seq, id), int(seq)
+  local kind, number = birth.kind, fmt('%014d', seq)
+  local tag = number .. id
   call('HSET', P .. 'j:' .. id, 'k', kind.text, 'p', payload, 't', number .. birth.dates, 'l', birth.life)
   put(P .. 'all', tag, seq)
   put(birth.index, tag, birth.due)
@@ -204,8 +218,8 @@ local function births()
       expires = expires,
       state = state,
       on_conflict = on_conflict,
-      dates = fmt(' %.0f %.0f %s', now, due, expires and int(expires) or ''),
-      life = fmt('%d %.0f 0 0 0 0 0', state, due),
+      dates = dates_text(now, due, expires),
+      life = fmt('%d 0 0 0 0 0 %.0f', state, due),
       index = state == 0 and P .. 's:' .. kind.queue or lane_of(kind, false),
     }
   end

@@ -20,6 +20,7 @@ STATES: Final[tuple[State, ...]] = (
     State.EXPIRED,
     State.LOST,
 )
+SEQ_WIDTH: Final = 14  # of the fixed-width seq in a tag
 NUMBER: Final = {state: number for number, state in enumerate(STATES)}
 
 
@@ -50,8 +51,10 @@ def job_of(answer: list[Any]) -> Job:
     id, flat, lease_until = answer
     fields: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
     spec = spec_of(text_of(id), fields[b"k"], fields[b"p"])
-    seq, created, due, expires = fields[b"t"].split(b" ")
-    number, run_at, attempt, fence, lost, unfit, _ = map(int, fields[b"l"].split(b" "))
+    dates = fields[b"t"]
+    due, *others = dates[SEQ_WIDTH:].split(b" ")
+    created, expires = others or (due, b"")
+    number, _, fence, attempt, lost, unfit, run_at = map(int, fields[b"l"].split(b" "))
     state = STATES[number]
     settled = fields.get(b"z")
     life = Life(
@@ -66,7 +69,7 @@ def job_of(answer: list[Any]) -> Job:
         history_of(fields.get(b"x", b"")),
         _end(fields),
     )
-    return Job(spec, int(seq), int(created), int(due), int(expires) if expires else None, life)
+    return Job(spec, int(dates[:SEQ_WIDTH]), int(created), int(due), int(expires) if expires else None, life)
 
 
 def _settled(text: bytes) -> Settled:
