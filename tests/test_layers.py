@@ -19,8 +19,8 @@ LAYERS = (  # top to bottom; a name that ends in / is a folder
     ("cli/",),
     (
         *("__init__.py", "app.py", "backup.py", "builder.py", "client.py", "connect.py", "handle.py", "injection.py"),
-        *("operations.py", "options.py", "registration.py", "results.py", "settings.py", "task.py", "transfer.py"),
-        *("view.py", "working.py"),
+        *("operations.py", "options.py", "registration.py", "results.py", "settings.py", "task.py", "testing/"),
+        *("transfer.py", "view.py", "working.py"),
     ),
     ("_runtime/",),
     ("stores/", "observe/"),
@@ -46,6 +46,8 @@ ALLOWED_CALLS = {
     ("_runtime/env.py", "random"): "the one source of randomness and ids",
     ("stores/clock.py", "time"): "store time of the stores that have no server",
     ("stores/_sqlite/connection.py", "time"): "waits for the file's lock, in the store's own thread",
+    ("testing/checks/walking.py", "random"): "a walk from a seed, the same at every run",
+    ("testing/concurrent.py", "random"): "likewise",
     ("cli/bench_speed.py", "time"): "measures, by clocks that no decision reads",
     ("cli/bench_waits.py", "time"): "likewise",
 }

@@ -1,0 +1,366 @@
+"""Judges of a history: each reads what clients saw, and says what no correct store can have answered.
+
+A judge never accuses a store of what an unsure call may explain. It returns sentences; none is an acquittal on its
+own point only. What each looks at:
+  fences_grow              per job, claims have different fences, and later claims larger ones
+  leases_never_overlap     per job, a claim begins when the lease before it was settled or had run out, in store time
+  ends_are_accepted_once   per job and fence at most one end is accepted, and only from a fence that was handed out
+  nothing_is_lost          every acknowledged job is in the last dump, unless some call may have removed it
+  ids_are_made_once        of all enqueues of one id at most one is told that it made the job
+  keys_have_one_holder     jobs with one unique key, each until finished, never live at the same time
+  cancelled_stays_so       what was cancelled before it started is not claimed by a claim that began afterwards
+  nothing_starts_early     no claim is older than the instant at which its job was due
+  order_within_a_claim     the answer to one claim is in the order of the queue
+  counts_are_conserved     the numbers at the end equal the rows, and the rows equal what was made and not removed
+  results_are_those_told   a success that was accepted is in the row, with its result
+  time_never_falls         store time, as answers tell it, never falls between calls of which one ended before the other
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
+from typing import Final, TypeAlias
+
+from attrs import define, frozen
+
+from taskweave.core.ids import Fence, JobId, Micros
+from taskweave.core.job import Job, State, Verb
+from taskweave.core.ready import rank
+from taskweave.core.verbs import (
+    CancelJobs,
+    Change,
+    Claimed,
+    DeleteJobs,
+    Enqueue,
+    Exchange,
+    How,
+    Maintain,
+    Prune,
+    PurgeQueue,
+    Renew,
+    UpdateJob,
+)
+from taskweave.testing.comparing import Disagreement
+from taskweave.testing.history import NEVER, Call, History
+
+Judge: TypeAlias = Callable[[History], list[str]]
+
+
+@frozen
+class Start:
+    """One claim of one job, as the first that was told of it saw it; `sure` unless an earlier answer was lost."""
+
+    job: Claimed
+    call: Call
+    claim_id: str
+    now: Micros
+    lease_us: Micros
+    sure: bool
+
+
+def starts(calls: Sequence[Call]) -> dict[JobId, list[Start]]:
+    """Per job, its claims in the order of their fences; a claim that was repeated counts once."""
+    found: dict[JobId, dict[tuple[Fence, str], Start]] = defaultdict(dict)
+    lost = {call.op.claim_id for call in calls if isinstance(call.op, Exchange) and call.unsure}
+    reborn = _reborn(calls)
+    for call in calls:
+        if not isinstance(call.op, Exchange) or call.answer is None:
+            continue
+        op, now = call.op, call.answer.now
+        for job in call.answer.claimed:
+            known = found[job.id].get((job.fence, op.claim_id))
+            if job.id not in reborn and (known is None or now < known.now):
+                sure = op.claim_id not in lost
+                found[job.id][job.fence, op.claim_id] = Start(job, call, op.claim_id, now, op.lease_us, sure)
+    return {id: sorted(each.values(), key=lambda start: start.job.fence) for id, each in found.items() if each}
+
+
+def _reborn(calls: Sequence[Call]) -> set[JobId]:
+    """Ids that were enqueued again when their job may have been removed: another job, whose fences begin anew."""
+    named, unnamed = _maybe_removed(calls)
+    asked = Counter(spec.id for call in calls if isinstance(call.op, Enqueue) for spec in call.op.specs)
+    return {id for id, times in asked.items() if times > 1 and (unnamed or id in named)}
+
+
+def fences_grow(history: History) -> list[str]:
+    wrong: list[str] = []
+    for id, claims in starts(history.calls()).items():
+        for first, second in pairwise(claims):
+            if first.job.fence == second.job.fence:
+                wrong.append(f"{id}: claims {first.claim_id} and {second.claim_id} share the fence {first.job.fence}")
+            elif second.call.ended < first.call.began:
+                wrong.append(f"{id}: fence {first.job.fence} was handed out after fence {second.job.fence}")
+    return wrong
+
+
+@define
+class _Tenure:
+    """How long one fence certainly owned its job."""
+
+    until: Micros
+    told: Micros  # store time of what `until` is from
+    ended: Micros | None = None  # store time of the end that was accepted
+    unsure: bool = False  # some call may have ended it at any time
+
+
+def _tenures(calls: Sequence[Call], claims: dict[JobId, list[Start]]) -> dict[tuple[JobId, Fence], _Tenure]:
+    found = {
+        (id, start.job.fence): _Tenure(start.now + start.lease_us, start.now, unsure=not start.sure)
+        for id, each in claims.items()
+        for start in each
+    }
+    for call in calls:
+        if isinstance(call.op, Renew):
+            lost = {(lease.id, lease.fence) for lease in call.answer.lost} if call.answer is not None else set()
+            for lease in call.op.leases:
+                tenure = found.get((lease.id, lease.fence))
+                if tenure is not None and (lease.id, lease.fence) not in lost:
+                    _renewed(tenure, call, call.op.lease_us)
+        elif isinstance(call.op, Exchange):
+            refused = _refused(call)
+            for end in call.op.settle:
+                tenure = found.get((end.id, end.fence))
+                if tenure is not None and (end.id, end.fence) not in refused:
+                    tenure.unsure |= call.unsure
+                    if call.answer is not None:
+                        tenure.ended = min(call.answer.now, tenure.ended or NEVER)
+    return found
+
+
+def _renewed(tenure: _Tenure, call: Call, lease_us: Micros) -> None:
+    """A renewal replaces the end of a lease, and may bring it nearer."""
+    if call.answer is None:
+        tenure.unsure = True
+    elif call.answer.now >= tenure.told:
+        tenure.until, tenure.told = call.answer.now + lease_us, call.answer.now
+
+
+def _refused(call: Call) -> set[tuple[JobId, Fence]]:
+    return {(lease.id, lease.fence) for lease in call.answer.refused} if call.answer is not None else set()
+
+
+def leases_never_overlap(history: History) -> list[str]:
+    calls = history.calls()
+    claims = starts(calls)
+    tenures = _tenures(calls, claims)
+    wrong: list[str] = []
+    for id, each in claims.items():
+        for first, second in pairwise(each):
+            tenure = tenures[id, first.job.fence]
+            over = tenure.until if tenure.ended is None else min(tenure.ended, tenure.until)
+            if second.now < over and second.sure and not tenure.unsure:
+                wrong.append(
+                    f"{id}: fence {second.job.fence} was claimed at {second.now}, "
+                    f"while fence {first.job.fence} held it until {over}"
+                )
+    return wrong
+
+
+def ends_are_accepted_once(history: History) -> list[str]:
+    calls = history.calls()
+    handed = {(id, start.job.fence) for id, each in starts(calls).items() for start in each}
+    unsure_claims = any(call.unsure and isinstance(call.op, Exchange) and call.op.want for call in calls)
+    reborn = _reborn(calls)
+    accepted: dict[tuple[JobId, Fence], set[int]] = defaultdict(set)
+    for call in calls:
+        if isinstance(call.op, Exchange) and call.answer is not None:
+            refused = _refused(call)
+            for end in call.op.settle:
+                if (end.id, end.fence) not in refused and end.id not in reborn:
+                    accepted[end.id, end.fence].add(end.digest())
+    wrong: list[str] = []
+    for (id, fence), ends in accepted.items():
+        if len(ends) > 1:
+            wrong.append(f"{id}: {len(ends)} different ends of fence {fence}")
+        if (id, fence) not in handed and not unsure_claims:
+            wrong.append(f"{id}: an end by fence {fence}, which nobody was given")
+    return wrong
+
+
+def _maybe_removed(calls: Sequence[Call]) -> tuple[set[JobId], bool]:
+    """Jobs that some call may have removed; and whether one may have removed jobs that it did not name."""
+    named: set[JobId] = set()
+    unnamed = False
+    for call in calls:
+        match call.op:
+            case DeleteJobs():
+                changes = {each.id: each.change for each in call.answer or ()}
+                named |= {id for id in call.op.ids if changes.get(id, Change.DONE) is Change.DONE}
+            case PurgeQueue() | Prune():
+                unnamed |= call.answer is None or call.answer > 0
+            case Maintain():
+                unnamed |= call.answer is not None and call.answer.pruned > 0
+            case _:
+                pass
+    return named, unnamed
+
+
+def _told_made(calls: Sequence[Call]) -> Counter[JobId]:
+    """How often an enqueue was told that it made this job."""
+    made: Counter[JobId] = Counter()
+    for call in calls:
+        if isinstance(call.op, Enqueue):
+            made.update([one.id for one in call.answer or () if one.how is How.CREATED])
+    return made
+
+
+def nothing_is_lost(history: History) -> list[str]:
+    calls, there = history.calls(), rows(history)
+    named, unnamed = _maybe_removed(calls)
+    made = () if unnamed or history.dump is None else _told_made(calls)
+    return [f"{id} was acknowledged and is not there" for id in made if id not in there and id not in named]
+
+
+def ids_are_made_once(history: History) -> list[str]:
+    calls = history.calls()
+    reborn = _reborn(calls)
+    return [f"{id} was made {times} times" for id, times in _told_made(calls).items() if times > 1 and id not in reborn]
+
+
+def keys_have_one_holder(history: History) -> list[str]:
+    lives: dict[str, list[tuple[Micros, Micros, JobId]]] = defaultdict(list)
+    for job in rows(history).values():
+        unique = job.spec.unique
+        revived = any(entry.verb is Verb.REVIVE for entry in job.life.history)
+        if unique is not None and unique.until == "finished" and not revived:
+            end = job.life.end
+            lives[unique.key].append((job.created_at, NEVER if end is None else end.finished_at, job.id))
+    wrong: list[str] = []
+    for key, each in lives.items():
+        for (_, first_end, first), (second_began, _, second) in pairwise(sorted(each)):
+            if second_began < first_end:
+                wrong.append(f"key {key}: {second} was made while {first} was live")
+    return wrong
+
+
+def cancelled_stays_so(history: History) -> list[str]:
+    calls = history.calls()
+    claims = starts(calls)
+    wrong: list[str] = []
+    for call in calls:
+        for change in (call.answer or ()) if isinstance(call.op, CancelJobs) else ():
+            if change.change is not Change.DONE:
+                continue
+            late = [start for start in claims.get(change.id, ()) if start.call.began > call.ended]
+            wrong += [f"{change.id} was cancelled, and claimed afterwards as fence {start.job.fence}" for start in late]
+    return wrong
+
+
+def nothing_starts_early(history: History) -> list[str]:
+    calls, there = history.calls(), rows(history)
+    moved = {call.op.id for call in calls if isinstance(call.op, UpdateJob) and call.op.delay_us is not None}
+    wrong: list[str] = []
+    for id, each in starts(calls).items():
+        job = there.get(id)
+        if job is None or id in moved:
+            continue
+        due = job.spec.at if job.spec.at is not None else job.created_at + job.spec.delay_us
+        if each[0].now < due:
+            wrong.append(f"{id} is due at {due}, and was claimed at {each[0].now}")
+    return wrong
+
+
+def order_within_a_claim(history: History) -> list[str]:
+    """A repeated claim answers in any order, so only claims that were sent once are looked at."""
+    calls, there = history.calls(), rows(history)
+    sent = Counter(call.op.claim_id for call in calls if isinstance(call.op, Exchange))
+    wrong: list[str] = []
+    for call in calls:
+        if not isinstance(call.op, Exchange) or call.answer is None or sent[call.op.claim_id] > 1:
+            continue
+        place = {queue: index for index, queue in reversed(list(enumerate(call.op.queues)))}
+        order = [
+            (place[job.spec.queue], *rank(job.spec.priority, call.answer.now - job.wait_us, None), there[job.id].seq)
+            for job in call.answer.claimed
+            if job.id in there and job.wait_us > 0
+        ]
+        if order != sorted(order):
+            wrong.append(f"claim {call.op.claim_id} answers out of order: {[job.id for job in call.answer.claimed]}")
+    return wrong
+
+
+def counts_are_conserved(history: History) -> list[str]:
+    if history.dump is None or history.stats is None:
+        return []
+    in_rows = Counter((job.spec.queue, job.state) for job in history.dump.jobs)
+    counted = {(each.queue, state): number for each in history.stats.queues for state, number in each.counts}
+    wrong = [] if counted == dict(in_rows) else [f"the counts are {counted}, the rows are {dict(in_rows)}"]
+    asked: set[JobId] = set()
+    for call in history.calls():
+        if isinstance(call.op, Enqueue):
+            asked.update(spec.id for spec in call.op.specs)
+        elif isinstance(call.op, Exchange):
+            asked.update(spec.id for end in call.op.settle for spec in end.spawn)
+    return wrong + [f"{job.id} is there, and nobody asked for it" for job in history.dump.jobs if job.id not in asked]
+
+
+def results_are_those_told(history: History) -> list[str]:
+    calls, there = history.calls(), rows(history)
+    reborn = _reborn(calls)
+    wrong: list[str] = []
+    for call in calls:
+        if not isinstance(call.op, Exchange) or call.answer is None:
+            continue
+        refused = _refused(call)
+        for end in call.op.settle:
+            job = None if end.id in reborn else there.get(end.id)
+            revived = job is not None and any(entry.verb is Verb.REVIVE for entry in job.life.history)
+            if end.verb is Verb.SUCCEED and (end.id, end.fence) not in refused and job is not None and not revived:
+                told = job.life.end
+                if told is None or job.state is not State.SUCCEEDED or told.result != end.result:
+                    wrong.append(f"{end.id}: a success was accepted, and the job is {job.state} with another result")
+    return wrong
+
+
+def time_never_falls(history: History) -> list[str]:
+    told = [(call.began, call.ended, now) for call in history.calls() if (now := _now_of(call)) is not None]
+    wrong: list[str] = []
+    ends = sorted((ended, now) for _, ended, now in told)
+    place, latest = 0, 0
+    for began, _, now in sorted(told):
+        while place < len(ends) and ends[place][0] < began:
+            latest = max(latest, ends[place][1])
+            place += 1
+        if now < latest:
+            wrong.append(f"store time was {latest}, and later {now}")
+    return wrong
+
+
+def _now_of(call: Call) -> Micros | None:
+    now: Micros | None = getattr(call.answer, "now", None)
+    return now
+
+
+def rows(history: History) -> dict[JobId, Job]:
+    return {} if history.dump is None else {job.id: job for job in history.dump.jobs}
+
+
+JUDGES: Final[dict[str, tuple[Judge, tuple[str, ...]]]] = {
+    "fences_grow": (fences_grow, ("I4",)),
+    "leases_never_overlap": (leases_never_overlap, ("I3", "I4")),
+    "ends_are_accepted_once": (ends_are_accepted_once, ("I4", "I8")),
+    "nothing_is_lost": (nothing_is_lost, ("I1",)),
+    "ids_are_made_once": (ids_are_made_once, ("I2",)),
+    "keys_have_one_holder": (keys_have_one_holder, ("I13",)),
+    "cancelled_stays_so": (cancelled_stays_so, ("I23",)),
+    "nothing_starts_early": (nothing_starts_early, ("I14",)),
+    "order_within_a_claim": (order_within_a_claim, ("I11",)),
+    "counts_are_conserved": (counts_are_conserved, ("I26",)),
+    "results_are_those_told": (results_are_those_told, ("I8",)),
+    "time_never_falls": (time_never_falls, ("I14",)),
+}
+
+
+def judging(judge: Judge, history: History) -> Callable[[], Awaitable[None]]:
+    """The judge as something to await, for a history that is filled in later. Raises Disagreement."""
+
+    async def call() -> None:
+        if not history.events:
+            raise Disagreement("there is no history to judge")
+        wrong = judge(history)
+        if wrong:
+            raise Disagreement("; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""))
+
+    return call
