@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
+from attrs import evolve
+
 from taskweave.core.ids import SECOND, Micros
-from taskweave.core.job import Failure, Progress, Spec, State, Verb
+from taskweave.core.job import Failure, Job, Progress, Spec, State, Verb
 from taskweave.core.unique import UniqueKey
 from taskweave.core.verbs import (
     CancelJobs,
     DeleteJobs,
     Enqueue,
     Exchange,
+    Export,
     Find,
     Lease,
     LeaseProgress,
@@ -27,6 +30,7 @@ from taskweave.core.verbs import (
     Prune,
     PurgeQueue,
     Renew,
+    Restore,
     ResumeQueue,
     RetryJobs,
     Settlement,
@@ -99,6 +103,7 @@ class Requests:
         self.chooser = chooser
         self.handed: list[Lease] = []
         self.sent: list[Op[Any]] = []
+        self.seen: list[Job] = []  # as they were when they were exported
         self._works = 0
 
     def next(self) -> Op[Any]:
@@ -118,7 +123,9 @@ class Requests:
         """What the answer taught."""
         claimed = getattr(answer, "claimed", ())
         self.handed = [*(Lease(job.id, job.fence) for job in claimed), *self.handed][:12]
-        if isinstance(op, Exchange | Enqueue | Renew):
+        if isinstance(op, Export):
+            self.seen = [*getattr(answer, "jobs", ()), *self.seen][:24]
+        if isinstance(op, Exchange | Enqueue | Renew | Restore):
             self.sent = [op, *self.sent][:6]
 
     def batch(self) -> tuple[Spec, ...]:
@@ -182,7 +189,7 @@ class Requests:
         pick = self.chooser.one_of
         ids = tuple([pick(IDS) for _ in range(pick([1, 2, 4]))])
         limit = pick([1, 2, 1_000])
-        kind = self.chooser.number(0, 9)
+        kind = self.chooser.number(0, 11)
         if kind < 3:
             return Maintain(LEASE_US, limit)
         if kind < 6:
@@ -195,5 +202,16 @@ class Requests:
         if kind == 8:
             states = pick([(State.SUCCEEDED,), (State.FAILED, State.SUCCEEDED, State.READY), tuple(State)])
             return pick([PurgeQueue("a", 2), PurgeQueue("b"), *[Prune(pick([0, 1_000_000]), states, limit)] * 2])
+        if kind == 9:
+            return Export(0, pick([2, 500]))
+        if kind == 10:
+            return self.restore()
         found = pick([(), (pick(list(State)),), (State.FAILED, State.RUNNING)])
         return Find(found, pick([None, "a"]), None, pick([(), (("t", "1"),)]), None, pick([2, 100]))
+
+    def restore(self) -> Restore:
+        """Jobs as they were some time ago, under their ids or others; none twice."""
+        pick = self.chooser.one_of
+        jobs = [pick(self.seen) for _ in range(pick([1, 2, 4]))] if self.seen else []
+        named = {pick([job.id, job.id, pick(IDS)]): job for job in jobs}
+        return Restore(tuple([evolve(job, spec=evolve(job.spec, id=id)) for id, job in named.items()]))
