@@ -76,6 +76,7 @@ ALLOWED_MACHINERY = {
     ("cli/worker.py", "signal"): "a worker that waits for its store ends at a signal",
     ("cli/dev.py", "signal"): "stops the worker that it restarts",
     ("cli/dev.py", "subprocess"): "starts it",
+    ("stores/mysql.py", "threading"): "wakes listeners of other loops",
     ("stores/memory.py", "threading"): "the lock around the queue machine; wakes waiters of other loops",
     ("stores/sqlite.py", "threading"): "the lock that makes one writer of all users of a connection",
     ("stores/_sqlite/watch.py", "threading"): "one watcher of a file for all its listeners",
@@ -88,6 +89,7 @@ DRIVERS = {
     "cattrs": ("_codec/",),
     "click": ("cli/", "__main__.py"),
     "rich": ("cli/", "__main__.py"),
+    "asyncmy": ("stores/_mysql/",),
 }
 
 UNSAFE = re.compile(r"(pickle|_pickle|marshal|shelve|dill|cloudpickle|yaml|jsonpickle)$")

@@ -18,11 +18,13 @@ import anyio
 
 from taskweave.stores._mysql.address import Address
 from taskweave.stores._mysql.driver import Connection, asyncmy, errors
+from taskweave.stores._mysql.errors import errno
 
 CONNECT_DEADLINE_S: Final = 5
 ROLLBACK_DEADLINE_S: Final = 1.0
 KILL_DEADLINE_S: Final = 2.0
 CLOSE_DEADLINE_S: Final = 2.0
+NO_SUCH_SESSION: Final = 1094
 STATEMENT_MAX_S: Final = 9.5  # less than the deadline of a call, so that no statement outlives the caller long
 
 SQL_MODE: Final = "'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
@@ -97,10 +99,9 @@ class Pool:
             try:
                 await run(other, b"KILL CONNECTION %d" % connection.thread_id())
                 self.killed += 1
-            except errors.MySQLError:
-                pass  # 1094: that session has ended already, which is what was wanted
-            except OSError:
-                other.close()
+            except (errors.MySQLError, OSError) as error:
+                if errno(error) != NO_SUCH_SESSION:  # it has ended already, which is what was wanted
+                    other.close()
             self.give_back(other)
 
     async def close(self) -> None:

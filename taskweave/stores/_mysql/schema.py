@@ -70,7 +70,7 @@ async def look(link: MySQLLink, url: str) -> int | None:
     tables = {str(name).rpartition("_")[2]: engine for name, engine in await link.fetch("tables")}
     strange = [f"{name} is kept by {engine}" for name, engine in tables.items() if engine != "InnoDB"]
     if strange:
-        raise NotAStore(url, f"its table {strange[0]}, which has no transactions; ALTER TABLE ... ENGINE = InnoDB")
+        raise NotAStore(url, f"its table {strange[0]}, an engine without transactions; give it the engine InnoDB")
     if "meta" not in tables:
         return None
     try:

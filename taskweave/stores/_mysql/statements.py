@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -105,9 +105,9 @@ class Statement:
 
 
 def _value(value: Any, slot: Slot, literal: Literal) -> bytes:
-    if not isinstance(value, list):
+    if value.__class__ is not list:
         return literal(value)
-    values = cast("list[Any]", value)
+    values: list[Any] = value
     if not values:
         raise ValueError("a list of a statement is empty: it would be no SQL")
     if slot.json:
