@@ -7,7 +7,8 @@ Theory
   and exactly once if and only if the job succeeded.
 Rules
   decided    what the transaction decided is the run's end, whatever its function returns or raises afterwards
-  bounded    half a lease, since on some stores an open transaction keeps all other writers waiting
+  bounded    half a lease, since on some stores an open transaction keeps all other writers waiting; and as much to
+             wait for its beginning
   unknown    a commit whose answer was lost is found out: a renewal waits for the row that the lost transaction held,
              and either extends the lease (the transaction came to nothing) or says that the lease is gone; then the
              job's token says who settled it. As long as the store cannot tell, it is asked again, for half a lease;
@@ -33,7 +34,14 @@ from taskweave.core.events import Committed, Ending, Event, RunEnded
 from taskweave.core.ids import SECOND, Micros
 from taskweave.core.job import Settled, Spec
 from taskweave.core.verbs import Claimed, Exchange, Lease, Load, Op, Renew, Settlement
-from taskweave.exceptions import LeaseLost, MissingAbility, StoreError, TransactionMisused, TransactionTooLong
+from taskweave.exceptions import (
+    LeaseLost,
+    MissingAbility,
+    StoreError,
+    StoreUnavailable,
+    TransactionMisused,
+    TransactionTooLong,
+)
 
 A = TypeVar("A")
 
@@ -126,14 +134,18 @@ class Transactions:
     async def _block(self, run: OwnRun, store: Transacts) -> AsyncGenerator[Transaction]:
         run.check_free()
         run.open = True
+        own: Transaction | None = None
         settled: RunEnded | None = None
         seconds = self.lease_us / 2 / SECOND
         try:
             with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
                 async with store.transaction() as tx:
+                    scope.deadline = anyio.current_time() + seconds  # from here on others may be waiting
                     own = Transaction(tx)
                     yield own
                     settled = await self._settle(run, tx, own.result)
+            if scope.cancelled_caught and own is None:
+                raise StoreUnavailable(self.store.url, f"no transaction could begin within {seconds:g} s")
             if scope.cancelled_caught:
                 raise TransactionTooLong(seconds)
         except StoreError as error:

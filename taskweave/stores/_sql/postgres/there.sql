@@ -1,0 +1,1 @@
+SELECT to_regclass('taskweave.meta') IS NOT NULL AS there;
