@@ -4,30 +4,34 @@ Rules
   one crossing  each op crosses to the driver's side as a whole (`_postgres.session`), where it is one transaction
   connections   at most `pool_max`, counted here, on the caller's side: waiting for one can be cancelled, and an op that
                 never got one was not applied
-  writes        cannot be cancelled once they are sent: they are shielded, with a deadline, in `_within` and nowhere else.
-                Past the deadline the answer is StoreUnavailable with applied="unknown", and the op is to be resent as
-                it was; the server's own time limits end before, so nothing of it stays behind
+  writes        cannot be cancelled once they are sent: they are shielded, with a deadline, in `within` and nowhere
+                else. Past the deadline the answer is StoreUnavailable with applied="unknown", and the op is to be
+                resent as it was; the server's own time limits end before, so nothing of it stays behind
   store time    is the server's clock, one reading for each op
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Self, TypeVar, cast
 
 import anyio
 from attrs import define, evolve, field, frozen
 
 from taskweave._bridge import Bridge, open_bridge
+from taskweave.abc import StoreTransaction
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX
 from taskweave.core.ids import Duration, Micros, span_us
-from taskweave.core.verbs import Op
+from taskweave.core.verbs import Enqueue, Enqueued, Op
 from taskweave.exceptions import NotOpen, StoreReadOnly, StoreUnavailable
 from taskweave.stores._postgres.address import Address, checked_namespace, checked_pool, parsed
+from taskweave.stores._postgres.inside import PostgresBlock, enqueue_on
 from taskweave.stores._postgres.opening import open_session
 from taskweave.stores._postgres.schema import schema_sql as schema_sql
 from taskweave.stores._postgres.session import Session
+from taskweave.stores._postgres.statements import statements
+from taskweave.stores._server.transaction import transaction
 from taskweave.stores._server.verbs import READS
 
 A = TypeVar("A")
@@ -59,9 +63,11 @@ class PoolUse:
     used: int = 0  # ops that have one now
     used_most: int = 0
     slots: anyio.Semaphore = field(init=False)
+    transactions: anyio.Semaphore = field(init=False)  # of the user's, which last as long as the user wants
 
     def __attrs_post_init__(self) -> None:
         self.slots = anyio.Semaphore(self.pool_max, fast_acquire=True)
+        self.transactions = anyio.Semaphore(max(1, self.pool_max - 1), fast_acquire=True)
 
 
 class PostgresTaskStore:
@@ -131,6 +137,33 @@ class PostgresTaskStore:
             raise StoreReadOnly(self.url, "it was opened to be read only")
         return cast(A, await opened.within(reading, opened.session.apply, op, at))
 
+    def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
+        """A transaction on the store's database, for SQL of the user's and for ops, at READ COMMITTED.
+
+        It takes one of the store's connections, which has the settings of the user's role, its search_path too. It
+        commits at the normal end of the block, and a commit that was begun is not cancelled; at any other end it is
+        rolled back. Raises NotOpen, StoreReadOnly, StoreError.
+        """
+        return self._transaction()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncGenerator[StoreTransaction]:
+        opened = self._open()
+        if self._settings.read_only:
+            raise StoreReadOnly(self.url, "it was opened to be read only")
+        async with opened.place(), transaction(opened.bridge, PostgresBlock(opened.session), opened.finish) as tx:
+            yield tx
+
+    async def enqueue_inside(self, tx: object, op: Enqueue) -> tuple[Enqueued, ...]:
+        """Enqueue by a connection of the user's own to this database: with its commit the jobs are there, or never.
+
+        `tx` is a connection of asyncpg or psycopg 3, or one of SQLAlchemy on either. Workers see the jobs at their
+        next poll. Raises InvalidValue for anything else and for autocommit, StoreError.
+        """
+        settings = self._settings
+        named = statements(settings.address.namespace)
+        return await enqueue_on(tx, named, op, settings.payload_bytes_max, self.url)
+
     async def drop(self) -> None:
         """Remove everything of this namespace, jobs and schema. Raises StoreError."""
         opened = self._open()
@@ -182,7 +215,7 @@ class _Opened:
                 await self.bridge.run(self.session.pool.close)
 
     async def within(self, reading: bool, run: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run it with a connection; a write goes on whatever becomes of the caller: the one place for shield and bound."""
+        """Run it with a connection, for a bounded time; a write goes on whatever becomes of the caller."""
         use = self.use
         try:
             use.slots.acquire_nowait()
@@ -191,11 +224,36 @@ class _Opened:
         use.used += 1
         use.used_most = max(use.used_most, use.used)
         try:
-            with anyio.move_on_after(CALL_DEADLINE_S, shield=not reading):
-                return await self.bridge.run(run, *args)
+            return await self._bounded(reading, run, *args)
         finally:
             use.used -= 1
             use.slots.release()
+
+    @asynccontextmanager
+    async def place(self) -> AsyncGenerator[None]:
+        """A connection's place for a transaction of the user's; one place, if there are two, is left to ops."""
+        use = self.use
+        async with use.transactions:
+            try:
+                use.slots.acquire_nowait()
+            except anyio.WouldBlock:
+                await self._wait_for_a_connection()
+            use.used += 1
+            use.used_most = max(use.used_most, use.used)
+            try:
+                yield
+            finally:
+                use.used -= 1
+                use.slots.release()
+
+    async def finish(self, run: Callable[[], Awaitable[T]]) -> T:
+        """The end of such a transaction, which goes on whatever becomes of the caller."""
+        return await self._bounded(False, run)
+
+    async def _bounded(self, reading: bool, run: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """The one place for the shield of writes, and for the deadline of everything."""
+        with anyio.move_on_after(CALL_DEADLINE_S, shield=not reading):
+            return await self.bridge.run(run, *args)
         problem = f"no answer within {CALL_DEADLINE_S:g} s"
         raise StoreUnavailable(self.settings.address.url, problem, applied="no" if reading else "unknown")
 

@@ -25,10 +25,9 @@ from taskweave.stores._postgres.driver import asyncpg
 
 Applied = Literal["no", "unknown"]
 
-# Two transactions met, and one had to give way: the whole of it is done again.
-MET: Final = frozenset({"40001", "40P01", "23505", "55P03"})
-# A statement was prepared before someone changed the schema.
-STALE_PLAN: Final = frozenset({"0A000", "26000"})
+# Two transactions met and one had to give way, or a statement was prepared before someone changed the schema: the whole
+# transaction is done again.
+AGAIN: Final = frozenset({"40001", "40P01", "23505", "55P03", "0A000", "26000"})
 
 _KINDS: Final[dict[str, tuple[type[StoreError], str]]] = {  # by SQLSTATE, or by its class, the first two characters
     "08": (StoreUnavailable, "the connection broke"),
@@ -79,7 +78,7 @@ def converted(error: BaseException, store: str, *, committing: bool = False) -> 
     if isinstance(error, asyncpg.exceptions.DataError) and isinstance(error, asyncpg.InterfaceError):
         return InvalidValue("value", str(error)[:200], "text that UTF-8 can encode, and integers of 64 bits")
     code = sqlstate(error)
-    applied: Applied = "unknown" if committing and not _undone(error) else "no"
+    applied: Applied = "unknown" if committing and not was_undone(error) else "no"
     if code is None:
         return _of_client(error, store, applied)
     if code.startswith("22"):  # a text with a NUL in it, a number out of range
@@ -88,7 +87,7 @@ def converted(error: BaseException, store: str, *, committing: bool = False) -> 
     return kind(store, f"{problem} ({error}; SQLSTATE {code})", applied=applied)
 
 
-def _undone(error: BaseException) -> bool:
+def was_undone(error: BaseException) -> bool:
     """Whether the server has told that the transaction was undone, and goes on with the session."""
     return sqlstate(error) is not None and getattr(error, "severity_en", None) == "ERROR"
 

@@ -36,7 +36,7 @@ _SET_LOCAL: Final = "; ".join(f"SET LOCAL {name} = {value}" for name, value in S
 
 
 class Pool:
-    """Idle connections; `pooled` says that a transaction pooler stands between, so that nothing outlives a transaction."""
+    """Idle connections. `pooled`: a transaction pooler stands between, so that nothing outlives a transaction."""
 
     def __init__(self, address: Address, *, pooled: bool) -> None:
         self.address = address

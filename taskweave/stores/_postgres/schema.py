@@ -1,7 +1,7 @@
 """The schema and its versions: found, made, brought up to date and removed, by as many processes at once as there are.
 
 Whoever changes the schema holds an advisory lock of the namespace until it commits, and looks again once it has it.
-A namespace is a store when its schema has our `meta` with a version in it; a schema that is there and empty becomes one.
+A namespace is a store when its schema has our `meta` with a version in it; an empty schema that is there becomes one.
 """
 
 from __future__ import annotations

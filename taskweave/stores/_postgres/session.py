@@ -7,20 +7,23 @@ nothing has happened.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import anyio
 from attrs import define, field
 
 from taskweave.core.ids import Micros
-from taskweave.core.verbs import Op
+from taskweave.core.verbs import Enqueue, Exchange, Op
+from taskweave.stores._postgres import hot
 from taskweave.stores._postgres.driver import Connection
-from taskweave.stores._postgres.errors import MET, STALE_PLAN, converted, is_driver_error, sqlstate
+from taskweave.stores._postgres.errors import AGAIN, converted, is_driver_error, sqlstate, was_undone
 from taskweave.stores._postgres.link import PostgresLink
 from taskweave.stores._postgres.pool import Pool, begin_sql
 from taskweave.stores._postgres.schema import drop
 from taskweave.stores._postgres.statements import statements
-from taskweave.stores._server.turn import begin
+from taskweave.stores._server.rows import Record
+from taskweave.stores._server.turn import Turn, begin
 from taskweave.stores._server.verbs import READS, WRITES, Verb
 
 TRIES_MAX: Final = 8  # of a transaction that meets others
@@ -44,10 +47,21 @@ class Session:
 
     async def apply(self, op: Op[Any], at: Micros | None) -> Any:
         """The answer to this op. Raises StoreError, InvalidInput."""
-        verb = WRITES.get(type(op))
-        if verb is None:
-            return await self._patiently(READING, READS[type(op)], op, at)
-        return await self._patiently(WRITING, verb, op, at)
+        match op:
+            case Exchange():
+                plain = hot.plain_part(op)
+                if plain is None:
+                    return await self._patiently(_Transaction, hot.exchange, op, at)
+                call = "exchange", hot.exchanged_by(op, at, plain)
+                return hot.exchanged(op, plain, await self._patiently(_Call, *call))
+            case Enqueue() if hot.is_plain(op):
+                call = "enqueue", hot.enqueued_by(op, at, self.payload_bytes_max)
+                return hot.enqueued(op, await self._patiently(_Call, *call))
+            case _:
+                verb = WRITES.get(type(op))
+                if verb is None:
+                    return await self._patiently(_Reading, READS[type(op)], op, at)
+                return await self._patiently(_Transaction, verb, op, at)
 
     async def drop(self) -> None:
         """Remove everything of the namespace. Raises StoreError."""
@@ -61,13 +75,13 @@ class Session:
             raise
         self.pool.give_back(connection)
 
-    async def _patiently(self, kind: str, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
+    async def _patiently(self, way: type[_Attempt], *what: Any) -> Any:
         for turn in range(TRIES_MAX):
-            attempt = _Attempt(self, kind)
+            attempt = way(self)
             try:
-                return await attempt.run(verb, op, at)
+                return await attempt.run(*what)
             except Exception as error:
-                if turn + 1 < TRIES_MAX and sqlstate(error) in MET | STALE_PLAN and not attempt.committing:
+                if turn + 1 < TRIES_MAX and sqlstate(error) in AGAIN and was_undone(error):
                     self.retries += 1
                 elif is_driver_error(error):
                     raise converted(error, self.url, committing=attempt.committing) from error
@@ -78,36 +92,66 @@ class Session:
 
 
 class _Attempt:
-    """One try of one op in one transaction."""
+    """One try of one op on one connection."""
 
-    def __init__(self, session: Session, kind: str) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self.begin = begin_sql(kind, pooled=session.pool.pooled)
         self.committing = False
         self.server_pid = 0  # differs between those that met, so that they do not meet again
 
-    async def run(self, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
+    async def run(self, *what: Any) -> Any:
         pool = self.session.pool
         connection = await pool.take()
         self.server_pid = connection.get_server_pid()
         try:
-            answer = await self._transaction(connection, verb, op, at)
+            answer = await self.on(connection, *what)
         except BaseException:
             await pool.give_up(connection)
             raise
         pool.give_back(connection)
         return answer
 
-    async def _transaction(self, connection: Connection, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
+    async def on(self, connection: Connection, *what: Any) -> Any:
+        raise NotImplementedError
+
+    async def begin(self, connection: Connection, kind: str, at: Micros | None) -> Turn:
         session = self.session
-        await connection.execute(self.begin)
-        turn = await begin(
-            PostgresLink(connection, session.statements),
-            at,
-            payload_bytes_max=session.payload_bytes_max,
-            url=session.url,
-        )
-        answer = await verb(turn, op)
+        await connection.execute(begin_sql(kind, pooled=session.pool.pooled))
+        link = PostgresLink(connection, session.statements)
+        return await begin(link, at, payload_bytes_max=session.payload_bytes_max, url=session.url)
+
+    async def commit(self, connection: Connection) -> None:
         self.committing = True
         await connection.execute("COMMIT")
+
+
+class _Transaction(_Attempt):
+    """A verb that writes."""
+
+    async def on(self, connection: Connection, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
+        answer = await verb(await self.begin(connection, WRITING, at), op)
+        await self.commit(connection)
+        return answer
+
+
+class _Reading(_Attempt):
+    """A verb that reads, at one snapshot."""
+
+    async def on(self, connection: Connection, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
+        answer = await verb(await self.begin(connection, READING, at), op)
+        await connection.execute("COMMIT")
+        return answer
+
+
+class _Call(_Attempt):
+    """One call of a function that is its own transaction; behind a pooler it needs one around it."""
+
+    async def on(self, connection: Connection, name: str, parameters: Sequence[Any]) -> Sequence[Record]:
+        sql = self.session.statements[name]
+        if not self.session.pool.pooled:
+            self.committing = True
+            return await connection.fetch(sql, *parameters)
+        await connection.execute(begin_sql(WRITING, pooled=True))
+        answer = await connection.fetch(sql, *parameters)
+        await self.commit(connection)
         return answer

@@ -1,1 +1,0 @@
-SELECT number, seqs FROM taskweave.claim WHERE claim_id = $1;
