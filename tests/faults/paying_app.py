@@ -68,7 +68,7 @@ async def pay(n: int, ctx: Ctx = inject()) -> int | None:
 async def main() -> None:
     async with app:
         executor = app.executor(
-            concurrency=20, lease=os.environ.get("PAYING_LEASE", "1s"), maintain="100ms", poll="50ms"
+            concurrency=20, lease=os.environ.get("PAYING_LEASE", "3s"), maintain="100ms", poll="50ms"
         )
         print("up", flush=True)
         await executor.run(signals=True)

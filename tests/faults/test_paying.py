@@ -18,16 +18,18 @@ from typing import Any
 
 import anyio
 import pytest
+from proxy import Fault, Plan, Proxy, Request, Where
+from servers import Server
 from site_of_workers import loop_of, until
 from transacting import Ledger, address, ledger_at
 
-from taskweave import App
+from taskweave import App, Ctx, inject
 from taskweave.core.job import Job, State
 from taskweave.core.verbs import Load
 
 pytestmark = pytest.mark.anyio
 
-KINDS = ["sqlite"]
+KINDS = ["sqlite", "postgres"]
 HERE = Path(__file__).parent
 
 
@@ -80,6 +82,10 @@ class Payers:
         assert set(rows.values()) <= {1}, "an effect happened twice"
         succeeded = {n for n, job in enumerate(jobs) if job.state is State.SUCCEEDED}
         assert rows.keys() <= succeeded, "an effect without its success"
+        errors = {
+            str(job.life.end.error) for job in jobs if job.life.end is not None and job.life.end.error is not None
+        }
+        assert not errors, "no job of these tests fails"
         return Counter(job.state for job in jobs)
 
     def count(self, word: str) -> Counter[int]:
@@ -186,3 +192,54 @@ async def test_settled_outside_of_the_transaction_the_same_kill_is_seen(payers: 
     await payers.finished(ids)
     with pytest.raises(AssertionError, match="an effect happened twice"):
         await payers.judge(ids)
+
+
+# --- a commit whose answer is lost on the way -----------------------------------------------------------------------
+
+SERVERS = [kind for kind in KINDS if kind != "sqlite"]
+
+
+def at_the_commit_of(words: bytes, where: Where) -> Plan:
+    """The COMMIT that follows these words on their connection, once."""
+    said: set[int] = set()
+    struck = False
+
+    def plan(request: Request) -> Fault | None:
+        nonlocal struck
+        if words in request.text:
+            said.add(request.connection)
+        if struck or b"COMMIT" not in request.text or request.connection not in said:
+            return None
+        struck = True
+        return Fault(where)
+
+    return plan
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("where", ["before", "after", "mid"])
+async def test_a_connection_that_breaks_around_the_commit_leaves_one_effect(
+    kind: str, where: Where, shared_server: Callable[[str], Server], tmp_path: Path
+) -> None:
+    """The wire is cut at the COMMIT itself, and the worker finds out what became of it."""
+    server = shared_server(kind)
+    direct = address(kind, tmp_path, shared_server)
+    attempts: list[int] = []
+    async with ledger_at(direct, kind) as ledger:
+        with Proxy(server) as proxy:
+            app = App(proxy.url(direct), lease="10s")
+
+            async def pay(n: int, ctx: Ctx = inject()) -> None:
+                attempts.append(ctx.attempt)
+                async with ctx.transaction() as tx:
+                    if ctx.attempt == 1:
+                        proxy.plan = at_the_commit_of(ledger.table.encode(), where)
+                    await tx.execute(ledger.insert, n)
+
+            task = app.task(pay, retry=3)
+            async with app.worker():
+                handle = await task.enqueue(7)
+                await handle.result(timeout="30s")
+            assert proxy.injected[where] == 1
+        assert await ledger.rows() == [7]
+    assert attempts == ([1, 2] if where == "before" else [1])

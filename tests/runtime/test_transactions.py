@@ -28,7 +28,7 @@ from taskweave.stores.memory import MemoryTaskStore
 
 pytestmark = pytest.mark.anyio
 
-KINDS = ["sqlite"]
+KINDS = ["sqlite", "postgres"]
 
 
 @pytest.fixture(params=KINDS)
