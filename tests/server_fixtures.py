@@ -12,6 +12,8 @@ import pytest
 import servers
 from servers import Server
 
+CROWD_MAX = 60
+
 
 def required(kind: str, *, private: bool = False) -> None:
     """Skip the test when there is no server of this kind; fail it in continuous integration."""
@@ -27,6 +29,34 @@ def shared_server() -> Callable[[str], Server]:
     def ask(kind: str) -> Server:
         required(kind)
         return servers.shared(kind)
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def harmed_servers() -> Iterator[dict[str, Server]]:
+    started: dict[str, Server] = {}
+    yield started
+    for server in started.values():
+        server.stop()
+
+
+@pytest.fixture
+def harmed_server(harmed_servers: dict[str, Server]) -> Callable[[str], Server]:
+    """`harmed_server("mysql")`: one for all tests that kill, freeze or crowd it; each finds it up, its data on disk.
+
+    It has room for CROWD_MAX connections.
+    """
+
+    def ask(kind: str) -> Server:
+        required(kind, private=True)
+        if kind not in harmed_servers:
+            limit = {"maxclients" if kind == "redis" else "max_connections": CROWD_MAX}
+            harmed_servers[kind] = servers.private(kind, durable=True, **limit)
+        server = harmed_servers[kind]
+        if not server.answers():
+            server.restart()
+        return server
 
     return ask
 

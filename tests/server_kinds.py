@@ -179,6 +179,11 @@ class MariaDB(Kind):
     name, scheme, environment = "mariadb", "mysql", "TASKWEAVE_TEST_MYSQL_URL"
     user, database, port, driver, greeting = "taskweave", "taskweave", 3306, "asyncmy", "SELECT 1"
     SLOPPY = ("innodb_flush_log_at_trx_commit=0", "innodb_doublewrite=0")
+    SMALL = (
+        "innodb_use_native_aio=0",  # the kernel has few of its queues, and a machine may run many test servers
+        "innodb_log_file_size=32M",
+        "innodb_buffer_pool_size=64M",
+    )
 
     def prepare(self, server: Server) -> None:
         data, main = server.folder / "data", program(self.name)
@@ -186,7 +191,8 @@ class MariaDB(Kind):
         if not data.exists():
             user = [f"--user={_account()}"]
             options = ["--auth-root-authentication-method=normal", "--skip-test-db", f"--datadir={data}", *user]
-            run([str(beside(main, "mariadb-install-db")), "--no-defaults", *options], cwd=server.folder)
+            quick = [f"--{each.replace('_', '-')}" for each in (*self.SMALL, *self.SLOPPY)]
+            run([str(beside(main, "mariadb-install-db")), "--no-defaults", *options, *quick], cwd=server.folder)
         word = server.password.replace("\\", "\\\\").replace("'", "''")
         statements = [
             f"CREATE DATABASE IF NOT EXISTS `{self.database}` CHARACTER SET utf8mb4",
@@ -205,8 +211,7 @@ class MariaDB(Kind):
             "port": server.port,
             "user": _account(),
             "init-file": server.folder / "init.sql",
-            "innodb-buffer-pool-size": "64M",
-            "innodb-log-file-size": "32M",
+            **dict(each.split("=") for each in self.SMALL),
             "default-time-zone": "+05:30",  # as for PostgreSQL: time must not depend on the server's zone
             **(dict(each.split("=") for each in self.SLOPPY) if not server.durable else {}),
             **server.settings,

@@ -175,7 +175,7 @@ class Server:
         self.process = ServerProcess(command, self.folder / "log", self.folder, unprivileged=self.kind.unprivileged)
         process = self.process
         try:
-            until(lambda: not process.alive or self._answers(), START_S, f"{self} to answer")
+            until(lambda: not process.alive or self.answers(), START_S, f"{self} to answer")
         except TimeoutError as error:
             raise RuntimeError(f"{self} does not answer:\n{process.said()}") from error
         if process.alive:
@@ -184,7 +184,8 @@ class Server:
             raise RuntimeError(f"{self} ended while it started:\n{process.said()}")
         return False
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it is up and lets its own user in; `last_error` says why not."""
         try:
             self.admin(self.kind.greeting)
         except Exception as error:  # noqa: BLE001 - what a starting server answers has many names

@@ -58,6 +58,26 @@ class Site:
         assert worker.stdout.readline() == "up\n"
         return worker
 
+    async def kill_amid(self, worker: subprocess.Popen[str], and_do: Callable[[], None] | None = None) -> int:
+        """SIGKILL at an instant at which it runs jobs, and `and_do` at the same; returns how many it ran."""
+        with anyio.fail_after(40):
+            while True:
+                worker.send_signal(signal.SIGSTOP)  # what it has begun and not ended cannot end while we count
+                ran = self.unended(worker.pid)
+                if ran:
+                    if and_do is not None:
+                        and_do()
+                    worker.kill()
+                    await anyio.to_thread.run_sync(worker.wait)
+                    return ran
+                worker.send_signal(signal.SIGCONT)
+                await anyio.sleep(0.002)
+
+    def unended(self, pid: int) -> int:
+        """How many jobs this process has begun and not ended, by the ledger."""
+        words = Counter(line[0] for line in self.lines() if line[-1] == str(pid))
+        return words["start"] - words["end"]
+
     def command(self, *words: str) -> subprocess.Popen[str]:
         """Start `taskweave WORDS...`; what it says is in `said()`."""
         with self.log.open("w") as out:
