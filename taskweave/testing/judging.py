@@ -19,69 +19,29 @@ own point only. What each looks at:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from typing import Final, TypeAlias
 
-from attrs import define, frozen
-
 from taskweave.core.ids import Fence, JobId, Micros
-from taskweave.core.job import Job, State, Verb
+from taskweave.core.job import State, Verb
 from taskweave.core.ready import rank
-from taskweave.core.verbs import (
-    CancelJobs,
-    Change,
-    Claimed,
-    DeleteJobs,
-    Enqueue,
-    Exchange,
-    How,
-    Maintain,
-    Prune,
-    PurgeQueue,
-    Renew,
-    UpdateJob,
-)
+from taskweave.core.verbs import CancelJobs, Change, Enqueue, Exchange, How, UpdateJob
 from taskweave.testing.comparing import Disagreement
-from taskweave.testing.history import NEVER, Call, History
+from taskweave.testing.evidence import (
+    latest,
+    maybe_removed,
+    now_of,
+    reborn_in,
+    refused_by,
+    rows,
+    starts,
+    tenures,
+    told_made,
+)
+from taskweave.testing.history import NEVER, History
 
 Judge: TypeAlias = Callable[[History], list[str]]
-
-
-@frozen
-class Start:
-    """One claim of one job, as the first that was told of it saw it; `sure` unless an earlier answer was lost."""
-
-    job: Claimed
-    call: Call
-    claim_id: str
-    now: Micros
-    lease_us: Micros
-    sure: bool
-
-
-def starts(calls: Sequence[Call]) -> dict[JobId, list[Start]]:
-    """Per job, its claims in the order of their fences; a claim that was repeated counts once."""
-    found: dict[JobId, dict[tuple[Fence, str], Start]] = defaultdict(dict)
-    lost = {call.op.claim_id for call in calls if isinstance(call.op, Exchange) and call.unsure}
-    reborn = _reborn(calls)
-    for call in calls:
-        if not isinstance(call.op, Exchange) or call.answer is None:
-            continue
-        op, now = call.op, call.answer.now
-        for job in call.answer.claimed:
-            known = found[job.id].get((job.fence, op.claim_id))
-            if job.id not in reborn and (known is None or now < known.now):
-                sure = op.claim_id not in lost
-                found[job.id][job.fence, op.claim_id] = Start(job, call, op.claim_id, now, op.lease_us, sure)
-    return {id: sorted(each.values(), key=lambda start: start.job.fence) for id, each in found.items() if each}
-
-
-def _reborn(calls: Sequence[Call]) -> set[JobId]:
-    """Ids that were enqueued again when their job may have been removed: another job, whose fences begin anew."""
-    named, unnamed = _maybe_removed(calls)
-    asked = Counter(spec.id for call in calls if isinstance(call.op, Enqueue) for spec in call.op.specs)
-    return {id for id, times in asked.items() if times > 1 and (unnamed or id in named)}
 
 
 def fences_grow(history: History) -> list[str]:
@@ -95,62 +55,16 @@ def fences_grow(history: History) -> list[str]:
     return wrong
 
 
-@define
-class _Tenure:
-    """How long one fence certainly owned its job."""
-
-    until: Micros
-    told: Micros  # store time of what `until` is from
-    ended: Micros | None = None  # store time of the end that was accepted
-    unsure: bool = False  # some call may have ended it at any time
-
-
-def _tenures(calls: Sequence[Call], claims: dict[JobId, list[Start]]) -> dict[tuple[JobId, Fence], _Tenure]:
-    found = {
-        (id, start.job.fence): _Tenure(start.now + start.lease_us, start.now, unsure=not start.sure)
-        for id, each in claims.items()
-        for start in each
-    }
-    for call in calls:
-        if isinstance(call.op, Renew):
-            lost = {(lease.id, lease.fence) for lease in call.answer.lost} if call.answer is not None else set()
-            for lease in call.op.leases:
-                tenure = found.get((lease.id, lease.fence))
-                if tenure is not None and (lease.id, lease.fence) not in lost:
-                    _renewed(tenure, call, call.op.lease_us)
-        elif isinstance(call.op, Exchange):
-            refused = _refused(call)
-            for end in call.op.settle:
-                tenure = found.get((end.id, end.fence))
-                if tenure is not None and (end.id, end.fence) not in refused:
-                    tenure.unsure |= call.unsure
-                    if call.answer is not None:
-                        tenure.ended = min(call.answer.now, tenure.ended or NEVER)
-    return found
-
-
-def _renewed(tenure: _Tenure, call: Call, lease_us: Micros) -> None:
-    """A renewal replaces the end of a lease, and may bring it nearer."""
-    if call.answer is None:
-        tenure.unsure = True
-    elif call.answer.now >= tenure.told:
-        tenure.until, tenure.told = call.answer.now + lease_us, call.answer.now
-
-
-def _refused(call: Call) -> set[tuple[JobId, Fence]]:
-    return {(lease.id, lease.fence) for lease in call.answer.refused} if call.answer is not None else set()
-
-
 def leases_never_overlap(history: History) -> list[str]:
     calls = history.calls()
     claims = starts(calls)
-    tenures = _tenures(calls, claims)
+    owned, by_then = tenures(calls, claims), latest(calls)
     wrong: list[str] = []
     for id, each in claims.items():
         for first, second in pairwise(each):
-            tenure = tenures[id, first.job.fence]
+            tenure = owned[id, first.job.fence]
             over = tenure.until if tenure.ended is None else min(tenure.ended, tenure.until)
-            if second.now < over and second.sure and not tenure.unsure:
+            if by_then(second.call) < over and second.sure and not tenure.unsure:
                 wrong.append(
                     f"{id}: fence {second.job.fence} was claimed at {second.now}, "
                     f"while fence {first.job.fence} held it until {over}"
@@ -162,11 +76,11 @@ def ends_are_accepted_once(history: History) -> list[str]:
     calls = history.calls()
     handed = {(id, start.job.fence) for id, each in starts(calls).items() for start in each}
     unsure_claims = any(call.unsure and isinstance(call.op, Exchange) and call.op.want for call in calls)
-    reborn = _reborn(calls)
+    reborn = reborn_in(calls)
     accepted: dict[tuple[JobId, Fence], set[int]] = defaultdict(set)
     for call in calls:
         if isinstance(call.op, Exchange) and call.answer is not None:
-            refused = _refused(call)
+            refused = refused_by(call)
             for end in call.op.settle:
                 if (end.id, end.fence) not in refused and end.id not in reborn:
                     accepted[end.id, end.fence].add(end.digest())
@@ -179,47 +93,29 @@ def ends_are_accepted_once(history: History) -> list[str]:
     return wrong
 
 
-def _maybe_removed(calls: Sequence[Call]) -> tuple[set[JobId], bool]:
-    """Jobs that some call may have removed; and whether one may have removed jobs that it did not name."""
-    named: set[JobId] = set()
-    unnamed = False
-    for call in calls:
-        match call.op:
-            case DeleteJobs():
-                changes = {each.id: each.change for each in call.answer or ()}
-                named |= {id for id in call.op.ids if changes.get(id, Change.DONE) is Change.DONE}
-            case PurgeQueue() | Prune():
-                unnamed |= call.answer is None or call.answer > 0
-            case Maintain():
-                unnamed |= call.answer is not None and call.answer.pruned > 0
-            case _:
-                pass
-    return named, unnamed
-
-
-def _told_made(calls: Sequence[Call]) -> Counter[JobId]:
-    """How often an enqueue was told that it made this job."""
-    made: Counter[JobId] = Counter()
-    for call in calls:
-        if isinstance(call.op, Enqueue):
-            made.update([one.id for one in call.answer or () if one.how is How.CREATED])
-    return made
-
-
 def nothing_is_lost(history: History) -> list[str]:
     calls, there = history.calls(), rows(history)
-    named, unnamed = _maybe_removed(calls)
-    made = () if unnamed or history.dump is None else _told_made(calls)
+    named, unnamed = maybe_removed(calls)
+    made = () if unnamed or history.dump is None else told_made(calls)
     return [f"{id} was acknowledged and is not there" for id in made if id not in there and id not in named]
 
 
 def ids_are_made_once(history: History) -> list[str]:
     calls = history.calls()
-    reborn = _reborn(calls)
-    return [f"{id} was made {times} times" for id, times in _told_made(calls).items() if times > 1 and id not in reborn]
+    reborn = reborn_in(calls)
+    return [f"{id} was made {times} times" for id, times in told_made(calls).items() if times > 1 and id not in reborn]
 
 
 def keys_have_one_holder(history: History) -> list[str]:
+    calls = history.calls()
+    by_then = latest(calls)
+    made_by = {
+        one.id: call
+        for call in calls
+        if isinstance(call.op, Enqueue)
+        for one in call.answer or ()
+        if one.how is How.CREATED
+    }
     lives: dict[str, list[tuple[Micros, Micros, JobId]]] = defaultdict(list)
     for job in rows(history).values():
         unique = job.spec.unique
@@ -229,8 +125,9 @@ def keys_have_one_holder(history: History) -> list[str]:
             lives[unique.key].append((job.created_at, NEVER if end is None else end.finished_at, job.id))
     wrong: list[str] = []
     for key, each in lives.items():
-        for (_, first_end, first), (second_began, _, second) in pairwise(sorted(each)):
-            if second_began < first_end:
+        for (_, first_end, first), (_, _, second) in pairwise(sorted(each)):
+            made = min(by_then(made_by[second]), NEVER - 1) if second in made_by else NEVER
+            if made < first_end:
                 wrong.append(f"key {key}: {second} was made while {first} was live")
     return wrong
 
@@ -250,6 +147,7 @@ def cancelled_stays_so(history: History) -> list[str]:
 
 def nothing_starts_early(history: History) -> list[str]:
     calls, there = history.calls(), rows(history)
+    by_then = latest(calls)
     moved = {call.op.id for call in calls if isinstance(call.op, UpdateJob) and call.op.delay_us is not None}
     wrong: list[str] = []
     for id, each in starts(calls).items():
@@ -257,7 +155,7 @@ def nothing_starts_early(history: History) -> list[str]:
         if job is None or id in moved:
             continue
         due = job.spec.at if job.spec.at is not None else job.created_at + job.spec.delay_us
-        if each[0].now < due:
+        if by_then(each[0].call) < due:
             wrong.append(f"{id} is due at {due}, and was claimed at {each[0].now}")
     return wrong
 
@@ -298,12 +196,12 @@ def counts_are_conserved(history: History) -> list[str]:
 
 def results_are_those_told(history: History) -> list[str]:
     calls, there = history.calls(), rows(history)
-    reborn = _reborn(calls)
+    reborn = reborn_in(calls)
     wrong: list[str] = []
     for call in calls:
         if not isinstance(call.op, Exchange) or call.answer is None:
             continue
-        refused = _refused(call)
+        refused = refused_by(call)
         for end in call.op.settle:
             job = None if end.id in reborn else there.get(end.id)
             revived = job is not None and any(entry.verb is Verb.REVIVE for entry in job.life.history)
@@ -315,7 +213,7 @@ def results_are_those_told(history: History) -> list[str]:
 
 
 def time_never_falls(history: History) -> list[str]:
-    told = [(call.began, call.ended, now) for call in history.calls() if (now := _now_of(call)) is not None]
+    told = [(call.began, call.ended, now) for call in history.calls() if (now := now_of(call)) is not None]
     wrong: list[str] = []
     ends = sorted((ended, now) for _, ended, now in told)
     place, latest = 0, 0
@@ -326,15 +224,6 @@ def time_never_falls(history: History) -> list[str]:
         if now < latest:
             wrong.append(f"store time was {latest}, and later {now}")
     return wrong
-
-
-def _now_of(call: Call) -> Micros | None:
-    now: Micros | None = getattr(call.answer, "now", None)
-    return now
-
-
-def rows(history: History) -> dict[JobId, Job]:
-    return {} if history.dump is None else {job.id: job for job in history.dump.jobs}
 
 
 JUDGES: Final[dict[str, tuple[Judge, tuple[str, ...]]]] = {
