@@ -54,6 +54,7 @@ _TABLE: Final[dict[str, tuple[type[StoreError], str]]] = {
 }
 _WORDS: Final = re.compile(rf"(?:^|[\s-])({'|'.join(_TABLE)})\b")
 _MAX_CLIENTS: Final = "max number of clients reached"
+_NO_DATABASE: Final = "DB index is out of range"
 _KILLED: Final = ("Script killed by user", "NOSCRIPT")
 
 
@@ -82,6 +83,8 @@ def _answered(said: str, word: str | None, store: str) -> StoreError:
     if word is None:
         if any(words in said for words in _KILLED):
             return StoreUnavailable(store, said)
+        if _NO_DATABASE in said:
+            return StoreRefused(store, f"it has no such database ({said})")
         return StoreError(store, f"the server refused the operation ({said})", applied="unknown")
     kind, problem = _TABLE[word]
     unproved = word == "WRONGTYPE" or (word == "NOPERM" and "script" in said)  # may come after a write
