@@ -192,7 +192,7 @@ local function lanes_here(queue)
   local here = {}
   local listed = call('ZRANGE', P .. 'r:' .. queue, 0, -1)
   for _, name in ipairs(listed) do
-    local is_fragile, priority, task = match(name, '^(%d):(%S+):(.*)$')
+    local is_fragile, priority, task = match(name, '^(%d):(%-?%d+):(.*)$')
     priority = tonumber(priority)
     if tasks[task] and (is_fragile == '0' or fragile_left > 0) then
       local key = P .. 'q:' .. #queue .. ':' .. queue .. ':' .. name
