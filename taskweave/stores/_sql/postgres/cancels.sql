@@ -1,3 +1,3 @@
-SELECT job.id, job.fence, job.cancel
-FROM taskweave.job JOIN taskweave.claim ON claim.number = job.claim
-WHERE job.cancel IS NOT NULL AND claim.member = $1 ORDER BY job.seq;
+SELECT job.id, job.fence, job.cancel FROM taskweave.job
+WHERE job.cancel IS NOT NULL AND $1 = (SELECT claim.member FROM taskweave.claim WHERE claim.number = job.claim)
+ORDER BY job.seq;

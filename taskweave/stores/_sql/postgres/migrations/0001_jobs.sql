@@ -86,17 +86,18 @@ CREATE INDEX job_aside ON taskweave.job (queue, expires_at, seq) WHERE aside = 1
 
 CREATE INDEX job_due ON taskweave.job (queue, run_at, seq) WHERE state = 0;
 
-CREATE INDEX job_lease ON taskweave.job (lease_until, seq) WHERE state = 2;
+-- These have many equal entries, those of one exchange, which PostgreSQL keeps as one as long as seq is not among them.
+CREATE INDEX job_lease ON taskweave.job (lease_until) WHERE state = 2;
+
+CREATE INDEX job_chore ON taskweave.job (chore, chore_at) WHERE chore IS NOT NULL;
+
+CREATE INDEX job_end ON taskweave.job (state, finished_at) WHERE state > 2;
 
 CREATE INDEX job_cancel ON taskweave.job (claim) WHERE cancel IS NOT NULL;
 
 CREATE UNIQUE INDEX job_unique ON taskweave.job (unique_key) WHERE unique_key IS NOT NULL;
 
 CREATE INDEX job_expiry ON taskweave.job (expires_at, seq) WHERE expires_at IS NOT NULL AND state < 2;
-
-CREATE INDEX job_chore ON taskweave.job (chore, chore_at, seq) WHERE chore IS NOT NULL;
-
-CREATE INDEX job_end ON taskweave.job (state, finished_at, seq) WHERE state > 2;
 
 CREATE INDEX job_bad_end ON taskweave.job (seq) WHERE state > 3;
 

@@ -3,7 +3,9 @@
 -- is not plain (a failure, a retry, a unique key) is stepped by the core itself, outside.
 --
 -- Plans are made once for each session, often while the tables are empty and have no statistics. Everything here is
--- found by an index, in its order; the planner is told so, because on an empty table any other plan looks as good.
+-- found by an index, in its order; the planner is told so, because on an empty table any other plan looks as good. For
+-- the same reason a job that is looked up by its seq is known to run by its lease: its state would bring the index of
+-- the leases into play, which has one page while nothing runs.
 
 -- New jobs without a unique key, in the order of the arrays. Answers the ids that were there already and were left
 -- as they are. core.life.first and core.ready.rank say what a new job's columns are.
@@ -118,7 +120,7 @@ BEGIN
             JOIN taskweave.job ON job.id = given.id
             ORDER BY job.seq
         ) AS ended
-        WHERE job.seq = ended.seq AND job.state = 2 AND job.fence = ended.fence;
+        WHERE job.seq = ended.seq AND job.fence = ended.fence AND job.lease_until IS NOT NULL;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         IF v_rows < cardinality(p_ids) THEN
             RETURN QUERY
@@ -139,8 +141,10 @@ BEGIN
     SELECT
         -2, v_now, job.id, job.fence, NULL::bigint, NULL::bigint, NULL::integer, NULL, NULL, NULL::bytea, NULL,
         job.cancel
-    FROM taskweave.job JOIN taskweave.claim ON claim.number = job.claim
-    WHERE job.cancel IS NOT NULL AND claim.member = p_member;
+    FROM taskweave.job
+    WHERE
+        job.cancel IS NOT NULL
+        AND p_member = (SELECT claim.member FROM taskweave.claim WHERE claim.number = job.claim);
 
     -- A repeated claim answers what still runs under it.
     SELECT claim.number, claim.seqs INTO v_number, v_listed FROM taskweave.claim WHERE claim.claim_id = p_claim_id;
@@ -152,7 +156,7 @@ BEGIN
         FROM taskweave.job
         WHERE
             job.seq = ANY(ARRAY(SELECT listed.seq::bigint FROM json_array_elements_text(v_listed::json) AS listed (seq)))
-            AND job.claim = v_number AND job.state = 2
+            AND job.claim = v_number AND job.lease_until IS NOT NULL
         ORDER BY job.seq;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         IF v_rows = 0 THEN
