@@ -29,7 +29,7 @@ from taskweave.core.verbs import Load
 
 pytestmark = pytest.mark.anyio
 
-KINDS = ["sqlite", "postgres"]
+KINDS = ["sqlite", "postgres", "mysql"]
 HERE = Path(__file__).parent
 
 
