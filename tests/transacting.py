@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
+import pytest
 from attrs import define
 
 from taskweave.abc import TaskStore, Transacts
@@ -47,6 +49,26 @@ def address(kind: str, folder: Path, shared_server: Callable[[str], Any]) -> str
     return str(shared_server(kind).url(f"tx_{uuid4().hex[:12]}"))
 
 
+async def define_in(store: TaskStore, kind: str, url: str, sql: str) -> None:
+    """Change the schema of the user's tables; on MySQL that is nothing for a transaction."""
+    if kind != "mysql":
+        assert isinstance(store, Transacts)
+        async with store.transaction() as tx:
+            await tx.execute(sql)
+        return
+    pymysql: Any = pytest.importorskip("pymysql")
+    parts = urlsplit(url)
+    connection = pymysql.connect(
+        host=parts.hostname,
+        port=parts.port,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or "").encode(),
+        database=unquote(parts.path[1:]),
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+
+
 @asynccontextmanager
 async def ledger_at(url: str, kind: str) -> AsyncIterator[Ledger]:
     """An open store there, with an empty ledger; both are gone at the end."""
@@ -54,9 +76,9 @@ async def ledger_at(url: str, kind: str) -> AsyncIterator[Ledger]:
     async with connect(url) as store:
         ledger = Ledger(store, kind, table)
         try:
-            await ledger.run(f"CREATE TABLE {table} (n INTEGER NOT NULL)")
+            await define_in(ledger.store, kind, url, f"CREATE TABLE {table} (n INTEGER NOT NULL)")
             yield ledger
         finally:
             if kind != "sqlite":
-                await ledger.run(f"DROP TABLE {table}")
+                await define_in(ledger.store, kind, url, f"DROP TABLE {table}")
                 await store.drop()  # type: ignore[attr-defined]  # an ability of stores on servers

@@ -9,6 +9,7 @@ Rules
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 from taskweave.exceptions import InvalidValue, TransactionMisused
@@ -54,6 +55,27 @@ def refused(tx: object, accepted: str) -> InvalidValue:
 def outside(tx: object) -> InvalidValue:
     """The error for a connection on which nothing is begun: what it writes would be committed at once."""
     return InvalidValue("tx", tx, "a connection in a transaction; begin one first (it is in autocommit mode)")
+
+
+class NamedRow(tuple[Any, ...]):
+    """A row of a driver that gives plain tuples: by position, and by the names of its columns."""
+
+    names: tuple[str, ...]
+
+    def __new__(cls, values: Iterable[Any], names: tuple[str, ...]) -> NamedRow:
+        row = super().__new__(cls, values)
+        row.names = names
+        return row
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            if key not in self.names:
+                raise KeyError(key)
+            key = self.names.index(key)
+        return super().__getitem__(key)
+
+    def keys(self) -> tuple[str, ...]:
+        return self.names
 
 
 # --- SQLAlchemy ---------------------------------------------------------------------------------------------------

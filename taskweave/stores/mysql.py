@@ -24,14 +24,17 @@ import anyio
 from attrs import define, evolve, field, frozen
 
 from taskweave._bridge import Bridge, open_bridge
+from taskweave.abc import StoreTransaction
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX
 from taskweave.core.ids import Duration, Micros, span_us
-from taskweave.core.verbs import Op
+from taskweave.core.verbs import Enqueue, Enqueued, Op
 from taskweave.exceptions import NotOpen, StoreReadOnly, StoreUnavailable
 from taskweave.stores._mysql.address import Address, checked_namespace, checked_pool, parsed
+from taskweave.stores._mysql.inside import MySQLBlock, enqueue_on
 from taskweave.stores._mysql.opening import open_session
 from taskweave.stores._mysql.schema import schema_sql as schema_sql
 from taskweave.stores._mysql.session import Session
+from taskweave.stores._server.transaction import transaction
 from taskweave.stores._server.verbs import READS
 from taskweave.stores.wakeups import Listener, wake_touched
 
@@ -64,9 +67,11 @@ class PoolUse:
     used: int = 0  # ops that have one now
     used_most: int = 0
     slots: anyio.Semaphore = field(init=False)
+    transactions: anyio.Semaphore = field(init=False)  # of the user's, which last as long as the user wants
 
     def __attrs_post_init__(self) -> None:
         self.slots = anyio.Semaphore(self.pool_max, fast_acquire=True)
+        self.transactions = anyio.Semaphore(max(1, self.pool_max - 1), fast_acquire=True)
 
 
 @define
@@ -160,6 +165,34 @@ class MySQLTaskStore:
             wake_touched(self._shared.all, op, answer)
         return answer
 
+    def transaction(self) -> AbstractAsyncContextManager[StoreTransaction]:
+        """A transaction on the store's database, for SQL of the user's and for ops, at READ COMMITTED and in UTC.
+
+        It takes one of the store's connections, and no DDL, which would commit by itself. It commits at the normal end
+        of the block, and a commit that was begun is not cancelled; at any other end it is rolled back. Raises NotOpen,
+        StoreReadOnly, StoreError.
+        """
+        return self._transaction()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncGenerator[StoreTransaction]:
+        opened = self._open()
+        if self._settings.read_only:
+            raise StoreReadOnly(self.url, "it was opened to be read only")
+        async with opened.place(), transaction(opened.bridge, MySQLBlock(opened.session), opened.finish) as tx:
+            yield tx
+        for op, answer in tx.applied:
+            wake_touched(self._shared.all, op, answer)
+
+    async def enqueue_inside(self, tx: object, op: Enqueue) -> tuple[Enqueued, ...]:
+        """Enqueue by a connection of the user's own to this database: with its commit the jobs are there, or never.
+
+        `tx` is a connection of asyncmy or PyMySQL, or one of SQLAlchemy on either. Workers see the jobs at their
+        next poll. Raises InvalidValue for anything else and for autocommit, StoreError.
+        """
+        settings = self._settings
+        return await enqueue_on(tx, settings.address.namespace, op, settings.payload_bytes_max, self.url)
+
     async def drop(self) -> None:
         """Remove everything of this namespace, jobs and schema. Raises StoreError."""
         opened = self._open()
@@ -235,11 +268,36 @@ class _Opened:
         use.used += 1
         use.used_most = max(use.used_most, use.used)
         try:
-            with anyio.move_on_after(CALL_DEADLINE_S, shield=not reading):
-                return await self.bridge.run(run, *args)
+            return await self._bounded(reading, run, *args)
         finally:
             use.used -= 1
             use.slots.release()
+
+    @asynccontextmanager
+    async def place(self) -> AsyncGenerator[None]:
+        """A connection's place for a transaction of the user's; one place, if there are two, is left to ops."""
+        use = self.use
+        async with use.transactions:
+            try:
+                use.slots.acquire_nowait()
+            except anyio.WouldBlock:
+                await self._wait_for_a_connection()
+            use.used += 1
+            use.used_most = max(use.used_most, use.used)
+            try:
+                yield
+            finally:
+                use.used -= 1
+                use.slots.release()
+
+    async def finish(self, run: Callable[[], Awaitable[T]]) -> T:
+        """The end of such a transaction, which goes on whatever becomes of the caller."""
+        return await self._bounded(False, run)
+
+    async def _bounded(self, reading: bool, run: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """The one place for the shield of writes, and for the deadline of everything."""
+        with anyio.move_on_after(CALL_DEADLINE_S, shield=not reading):
+            return await self.bridge.run(run, *args)
         problem = f"no answer within {CALL_DEADLINE_S:g} s"
         raise StoreUnavailable(self.settings.address.url, problem, applied="no" if reading else "unknown")
 

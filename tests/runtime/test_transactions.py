@@ -28,7 +28,7 @@ from taskweave.stores.memory import MemoryTaskStore
 
 pytestmark = pytest.mark.anyio
 
-KINDS = ["sqlite", "postgres"]
+KINDS = ["sqlite", "postgres", "mysql"]
 
 
 @pytest.fixture(params=KINDS)

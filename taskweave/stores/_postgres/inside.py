@@ -18,7 +18,7 @@ import anyio
 
 from taskweave.abc import Record
 from taskweave.core.verbs import Enqueue, Enqueued, Exchange, Op
-from taskweave.exceptions import SchemaTooNew, SchemaTooOld, StoreMissing, StoreUnavailable
+from taskweave.exceptions import SchemaTooNew, SchemaTooOld, StoreMissing, StoreUnavailable, TaskweaveError
 from taskweave.stores._postgres import hot
 from taskweave.stores._postgres.driver import Connection
 from taskweave.stores._postgres.errors import converted, is_driver_error, sqlstate
@@ -92,7 +92,9 @@ class PostgresBlock:
             connection = self._connection = await session.pool.take()
             await connection.execute(await _begin_sql(session))
         except Exception as error:
-            raise self._known(error) from error
+            if is_driver_error(error):
+                raise self._known(error) from error
+            raise
 
     async def execute(self, sql: str, args: Sequence[Any]) -> int | None:
         statement = await self._run(sql, args)
@@ -109,7 +111,7 @@ class PostgresBlock:
             prepared = await cast("Any", connection).prepare(text)
             rows = await prepared.fetch(*args)
         except Exception as error:
-            if connection.is_closed():
+            if connection.is_closed() and is_driver_error(error):
                 raise self._known(error) from error
             if sqlstate(error) == FAILED:
                 raise undone_before(error) from error
@@ -125,7 +127,9 @@ class PostgresBlock:
         except Exception as error:
             if sqlstate(error) == FAILED:
                 raise undone_before(error) from error
-            raise self._known(error) from error
+            if is_driver_error(error):
+                raise self._known(error) from error
+            raise
 
     async def commit(self) -> None:
         connection = self._open()
@@ -133,7 +137,9 @@ class PostgresBlock:
             status = await connection.execute("COMMIT")
         except BaseException as error:
             await self.rollback()
-            raise self._known(error, committing=True) from error
+            if is_driver_error(error):
+                raise self._known(error, committing=True) from error
+            raise
         self._connection = None
         self._session.pool.give_back(connection)
         if status != "COMMIT":  # a statement had failed, and its error was caught
@@ -153,8 +159,8 @@ class PostgresBlock:
             raise ended_early()
         return connection
 
-    def _known(self, error: BaseException, *, committing: bool = False) -> BaseException:
-        return converted(error, self._session.url, committing=committing) if is_driver_error(error) else error
+    def _known(self, error: BaseException, *, committing: bool = False) -> TaskweaveError:
+        return converted(error, self._session.url, committing=committing)
 
 
 class _Ran:
