@@ -28,6 +28,7 @@ Applied = Literal["no", "unknown"]
 # Two transactions met, and one had to give way: the whole of it is done again. A deadlock, a lock that was held too
 # long, a row that changed since the snapshot, a key that another took first.
 MET: Final = frozenset({1213, 1205, 1020, 1062})
+ENDED: Final = frozenset({1317, 1969, 3024})  # a statement was ended from outside, and that may have been the commit
 LOST: Final = frozenset({1053, 1077, 1079, 1080, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2006, 2013, 2055})
 
 _KINDS: Final[dict[int, tuple[type[StoreError], str]]] = {
@@ -114,7 +115,7 @@ def converted(error: BaseException, store: str, *, committing: bool = False) -> 
         return InvalidValue("text", error.object, "text that UTF-8 can encode")
     number = errno(error)
     lost = number is None or number in LOST or number < 1000 or 2000 <= number < 3000
-    applied: Applied = "unknown" if committing and lost else "no"
+    applied: Applied = "unknown" if committing and (lost or number in ENDED) else "no"
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
         return StoreRefused(store, f"TLS failed ({error})", applied=applied)
     if number is None:

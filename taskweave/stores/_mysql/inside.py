@@ -14,6 +14,7 @@ Rules
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
@@ -82,25 +83,26 @@ async def apply_inside(link: MySQLLink, op: Op[A], payload_bytes_max: int, url: 
     verb = WRITES.get(type(op)) or READS[type(op)]
 
     async def answered() -> Any:
-        return await verb(await begin(link, None, payload_bytes_max=payload_bytes_max, url=url), op)
+        turn = link.turn = await begin(link, None, payload_bytes_max=payload_bytes_max, url=url)
+        return await verb(turn, op)
 
     return cast("A", await _between_savepoints(link, answered))
 
 
 async def _between_savepoints(link: MySQLLink, answered: Callable[[], Awaitable[A]]) -> A:
     for turn in range(TRIES_MAX):
-        await link.run(b"SAVEPOINT taskweave")
+        await link.send((b"SAVEPOINT taskweave",))
         try:
             answer = await answered()
         except Exception as error:
             number = number_of(error)
             if number != DEADLOCK:
-                await link.run(b"ROLLBACK TO SAVEPOINT taskweave")
-                await link.run(b"RELEASE SAVEPOINT taskweave")
+                await link.send((b"ROLLBACK TO SAVEPOINT taskweave",))
+                await link.send((b"RELEASE SAVEPOINT taskweave",))
             if number != TAKEN or turn + 1 == TRIES_MAX:
                 raise
         else:
-            await link.run(b"RELEASE SAVEPOINT taskweave")
+            await link.send((b"RELEASE SAVEPOINT taskweave",))
             return answer
     raise AssertionError("the last turn returns or raises")
 
@@ -135,7 +137,7 @@ class MySQLBlock:
     async def begin(self) -> None:
         try:
             connection = self._connection = await self._session.pool.take()
-            await self._link(connection).run(WRITING)
+            await self._link(connection).send((WRITING,))
         except BaseException as error:
             known = self._known(error)
             if known is None:
@@ -180,7 +182,7 @@ class MySQLBlock:
     async def commit(self) -> None:
         connection = self._open()
         try:
-            await self._link(connection).run(b"COMMIT")
+            await self._link(connection).send((b"COMMIT",))
         except BaseException as error:
             known = self._known(error, committing=True)
             await self.rollback()
@@ -229,24 +231,21 @@ class ForeignLink(MySQLLink):
     def _plain_cursor(self) -> Any:
         return asyncmy.cursors.Cursor
 
-    async def many(self, name: str, records: Sequence[Record]) -> None:
-        for text in self.statements[name].texts(records, self.literal, self.bytes_max):
-            await self.run(text)
-
 
 class PyMySQLLink(ForeignLink):
     """The same over a synchronous connection of PyMySQL; it never waits."""
 
     def _plain_cursor(self) -> Any:
-        import sys
-
         return sys.modules["pymysql"].cursors.Cursor
 
-    async def run(self, sql: bytes) -> Sequence[Record]:
+    async def send(self, texts: Sequence[bytes]) -> list[Sequence[Record]]:
         cursor: Any = self._cursor
-        cursor.execute(sql)
-        rows: Sequence[Record] = cursor.fetchall()
-        return rows
+        found: list[Sequence[Record]] = []
+        for text in texts:
+            cursor.execute(text)
+            if cursor.description is not None:
+                found.append(cursor.fetchall())
+        return found
 
 
 async def enqueue_on(tx: object, namespace: str, op: Enqueue, payload_bytes_max: int, url: str) -> tuple[Enqueued, ...]:

@@ -82,7 +82,7 @@ class Session:
             try:
                 return await attempt.run(verb, op, at)
             except Exception as error:
-                if turn + 1 < TRIES_MAX and errno(error) in MET and not attempt.committing:
+                if turn + 1 < TRIES_MAX and errno(error) in MET:  # the server has said so, and has committed nothing
                     self.retries += 1
                 elif is_driver_error(error):
                     raise converted(error, self.url, committing=attempt.committing) from error
@@ -102,23 +102,19 @@ class _Attempt:
         self.thread_id = 0  # differs between those that met, so that they do not meet again
 
     async def run(self, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
-        pool = self.session.pool
+        session, pool = self.session, self.session.pool
         connection = await pool.take()
         self.thread_id = connection.thread_id()
+        link = MySQLLink(connection, session.statements, session.bytes_max, batches=True, commits=True)
         try:
-            answer = await self._transaction(connection, verb, op, at)
+            await link.later(self.begin)
+            turn = await begin(link, at, payload_bytes_max=session.payload_bytes_max, url=session.url)
+            link.turn = turn if at is None and self.begin is WRITING else None
+            answer = await verb(turn, op)
+            await link.commit()
         except BaseException as error:
+            self.committing = link.committing
             await pool.give_up(connection, cancelled=not isinstance(error, Exception))
             raise
         pool.give_back(connection)
-        return answer
-
-    async def _transaction(self, connection: Connection, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
-        session = self.session
-        link = MySQLLink(connection, session.statements, session.bytes_max)
-        await link.run(self.begin)
-        turn = await begin(link, at, payload_bytes_max=session.payload_bytes_max, url=session.url)
-        answer = await verb(turn, op)
-        self.committing = True
-        await link.run(b"COMMIT")
         return answer

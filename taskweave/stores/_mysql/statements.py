@@ -53,21 +53,23 @@ class Slot:
     json: bool = False
 
 
+Parts = tuple[bytes | Slot, ...]
+
+
 @frozen
 class Statement:
-    """One statement, cut at the places of its parameters."""
+    """What one file says, cut at the places of its parameters; mostly one statement, sometimes several in a row."""
 
-    parts: tuple[bytes | Slot, ...]
+    clauses: tuple[Parts, ...]
     many: str | None = None  # "rows" or "seqs"
     leap: int | None = None  # the parameter that is the last value found
+    locks: bool = False  # what it reads, it locks
 
-    def text(self, parameters: Sequence[Any], literal: Literal) -> bytes:
-        """The statement with these parameters."""
-        return b"".join(
-            [part if isinstance(part, bytes) else _value(parameters[part.number], part, literal) for part in self.parts]
-        )
+    def texts(self, parameters: Sequence[Any], literal: Literal) -> list[bytes]:
+        """Its statements with these parameters."""
+        return [_filled(parts, parameters, literal) for parts in self.clauses]
 
-    def texts(self, records: Sequence[Record], literal: Literal, bytes_max: int) -> Iterator[bytes]:
+    def of_many(self, records: Sequence[Record], literal: Literal, bytes_max: int) -> Iterator[bytes]:
         """The statement for all these records, in as many texts as `bytes_max` asks for. Equal values are made once."""
         known: dict[Any, bytes] = {}
 
@@ -84,7 +86,7 @@ class Statement:
             yield from self._of_seqs(records, once)
 
     def _of_rows(self, records: Sequence[Record], literal: Literal, bytes_max: int) -> Iterator[bytes]:
-        head, tail = (part for part in self.parts if isinstance(part, bytes))
+        head, tail = (part for part in self.clauses[0] if isinstance(part, bytes))
         rows: list[bytes] = []
         size = len(head)
         for record in records:
@@ -101,7 +103,13 @@ class Statement:
         for record in records:
             alike.setdefault(record[:-1], []).append(record[-1])
         for values, seqs in alike.items():
-            yield self.text((*values, seqs), literal)
+            yield _filled(self.clauses[0], (*values, seqs), literal)
+
+
+def _filled(parts: Parts, parameters: Sequence[Any], literal: Literal) -> bytes:
+    return b"".join(
+        [part if isinstance(part, bytes) else _value(parameters[part.number], part, literal) for part in parts]
+    )
 
 
 def _value(value: Any, slot: Slot, literal: Literal) -> bytes:
@@ -119,19 +127,23 @@ def compiled(text: str) -> Statement:
     """The statement in this text. Parameters of `many` come in their order, the list of seqs last."""
     leap = _LEAP.search(text)
     text = _COMMENT.sub("", text).strip().removesuffix(";")
+    many = "rows" if "$rows" in text else "seqs" if "$seqs" in text else None
+    clauses = tuple(_cut(clause) for clause in text.split(";\n"))
+    return Statement(clauses, many, int(leap[1]) - 1 if leap else None, "FOR UPDATE" in text)
+
+
+def _cut(text: str) -> Parts:
     parts: list[bytes | Slot] = []
-    many, end, numbers = None, 0, [int(found[1]) for found in _SLOT.finditer(text) if found[1]]
+    end, numbers = 0, [int(found[1]) for found in _SLOT.finditer(text) if found[1]]
     for found in _SLOT.finditer(text):
         parts.append(text[end : found.start()].encode())
         end = found.end()
         if found[1]:
             parts.append(Slot(int(found[1]) - 1, json=found[2] is not None))
-        else:
-            many = found[0][1:]
-            if many == "seqs":
-                parts.append(Slot(max(numbers)))
+        elif found[0] == "$seqs":
+            parts.append(Slot(max(numbers)))
     parts.append(text[end:].encode())
-    return Statement(tuple(parts), many, int(leap[1]) - 1 if leap else None)
+    return tuple(parts)
 
 
 def ident(name: str) -> str:

@@ -7,12 +7,13 @@ from typing import Any, Final
 
 from taskweave.stores._postgres.driver import Connection
 from taskweave.stores._server.rows import RUNNING, SUCCEEDED, Record
+from taskweave.stores._server.turn import Link
 
 _STATE, _CLAIM_ID = 1, 24  # of a record of a whole job
 _LOCKING: Final = frozenset({"jobs_by_id", "jobs_by_seq", "job_by_key"})
 
 
-class PostgresLink:
+class PostgresLink(Link):
     """A Link (`_server.turn`) over this connection; begins and ends no transaction."""
 
     __slots__ = ("connection", "statements")

@@ -13,6 +13,7 @@ from typing import Any
 from taskweave.exceptions import StoreError
 from taskweave.stores._postgres.errors import _KINDS
 from taskweave.stores._server.rows import RUNNING, SUCCEEDED, Record
+from taskweave.stores._server.turn import Link
 
 _LOCKING = frozenset({"jobs_by_id", "jobs_by_seq", "job_by_key"})
 _STATE, _CLAIM_ID = 1, 24  # of a record of a whole job
@@ -44,7 +45,7 @@ def _claimed_meanwhile(name: str, records: Sequence[Record]) -> bool:
     return name in _LOCKING and any(record[_STATE] == RUNNING and record[_CLAIM_ID] is None for record in records)
 
 
-class PsycopgLink(_Raw):
+class PsycopgLink(_Raw, Link):
     """A Link over a synchronous connection."""
 
     async def run(self, sql: str) -> None:
@@ -64,7 +65,7 @@ class PsycopgLink(_Raw):
         self.cursor.executemany(self.statements[name], records)
 
 
-class AsyncPsycopgLink(_Raw):
+class AsyncPsycopgLink(_Raw, Link):
     """A Link over an asynchronous connection, in the loop that has it."""
 
     async def run(self, sql: str) -> None:

@@ -21,8 +21,15 @@ from taskweave.core.job import Spec
 from taskweave.core.queue.exchange import PROMOTED_MAX, SKIPPED_MAX
 from taskweave.core.verbs import CancelRequested, Claimed, Exchange, Exchanged, Lease, Renew, Renewed
 from taskweave.stores._server.rows import Record, Row
-from taskweave.stores._server.settle import check_settlements, progress, settle
-from taskweave.stores._server.turn import Turn
+from taskweave.stores._server.settle import (
+    check_settlements,
+    in_order,
+    progress,
+    settle_special,
+    split,
+    succeed_plainly,
+)
+from taskweave.stores._server.turn import Ask, Turn
 from taskweave.stores.documents import life_document, spec_rest
 
 FEW_TASKS: Final = 3  # known tasks, up to which asking for each is cheaper than asking which wait
@@ -35,17 +42,27 @@ async def exchange(turn: Turn, op: Exchange) -> Exchanged:
     """Raises InvalidValue or IllegalTransition, and then nothing has changed."""
     check_settlements(op.settle)
     queues = list(dict.fromkeys(op.queues))
-    if queues:
-        await promote(turn, queues, PROMOTED_MAX)
+    plain, special = split(op.settle)
+    asks: list[Ask] = [("due", queue, turn.now, PROMOTED_MAX) for queue in queues]
+    asks += [("paused",), ("claim_by_id", op.claim_id)]
+    if plain:
+        asks.append(("settle_load", [one.id for one in plain]))
+    *due, found_paused, earlier, loaded = [*await turn.link.fetch_all(asks), ()][: len(queues) + 3]
+    await promote_first(turn, due, PROMOTED_MAX)
     await progress(turn, op.progress)
-    refused = await settle(turn, op.settle) if op.settle else ()
-    paused = await paused_queues(turn) if queues else set[str]()
+    refused = [*await settle_special(turn, special), *await succeed_plainly(turn, plain, loaded)]
+    paused = {queue for (queue,) in found_paused}
+    open_ = [queue for queue in queues if queue not in paused]
     claim = _Claim(turn, op)
-    claimed = await claim.take([queue for queue in queues if queue not in paused])
-    due = None
+    claimed = await claim.take(open_, earlier)
+    last: list[Ask] = [("cancels", op.member)]
+    if len(claimed) < op.want and open_:
+        last.append(("next_due", open_))
+    asked, *heads = await turn.link.fetch_last(last)
+    first_due = None
     if len(claimed) < op.want:
-        due = turn.now if claim.skipped >= SKIPPED_MAX else await next_due(turn, queues, paused)
-    return Exchanged(turn.now, refused, tuple(claimed), await cancels(turn, op.member), due)
+        first_due = turn.now if claim.skipped >= SKIPPED_MAX else heads[0][0][0] if heads else None
+    return Exchanged(turn.now, in_order(op.settle, refused), tuple(claimed), cancel_requests(asked), first_due)
 
 
 async def renew(turn: Turn, op: Renew) -> Renewed:
@@ -62,9 +79,10 @@ async def renew(turn: Turn, op: Renew) -> Renewed:
         row.life = life
         kept.append(row.seq)
     if kept:
-        await turn.link.execute("job_renew", until, kept)
+        await turn.link.write("job_renew", until, kept)
     await progress(turn, op.progress)
-    return Renewed(turn.now, tuple(lost), await cancels(turn, op.member))
+    (asked,) = await turn.link.fetch_last([("cancels", op.member)])
+    return Renewed(turn.now, tuple(lost), cancel_requests(asked))
 
 
 # --- promotion ----------------------------------------------------------------------------------------------------
@@ -72,14 +90,16 @@ async def renew(turn: Turn, op: Renew) -> Renewed:
 
 async def promote(turn: Turn, queues: Sequence[str], limit: int) -> int:
     """Make ready what is due in these queues, at most `limit`, by (run_at, seq) across them."""
-    due: list[tuple[Micros, int]] = []
-    for queue in queues:
-        due += [(run_at, seq) for run_at, seq in await turn.link.fetch("due", queue, turn.now, limit)]
-    if not due:
-        return 0
-    due.sort()
-    seqs = [seq for _, seq in due[:limit]]
-    await turn.link.execute("job_promote", seqs)
+    return await promote_first(
+        turn, await turn.link.fetch_all([("due", queue, turn.now, limit) for queue in queues]), limit
+    )
+
+
+async def promote_first(turn: Turn, due: Iterable[Sequence[Record]], limit: int) -> int:
+    """Make ready the first of what is due in several queues."""
+    seqs = [seq for _, seq in sorted([(run_at, seq) for records in due for run_at, seq in records])[:limit]]
+    if seqs:
+        await turn.link.write("job_promote", seqs)
     return len(seqs)
 
 
@@ -110,14 +130,14 @@ class _Claim:
         self.over: int | None = None  # the number of an earlier claim of this claim_id, under which nothing runs
         self.taken: list[Record] = []
 
-    async def take(self, queues: Sequence[str]) -> list[Claimed]:
-        """The jobs still running under this claim_id; only if there are none, new ones."""
-        running = await self._again()
+    async def take(self, queues: Sequence[str], earlier: Sequence[Record]) -> list[Claimed]:
+        """The jobs still running under this claim_id, which `earlier` tells of; only if there are none, new ones."""
+        running = await self._again(earlier)
         if running:
             return running
         if not queues or not self.op.tasks or self.op.want <= 0:
             return []
-        await self.turn.link.execute("job_take_back", list(queues), self.turn.now)  # if the clock ran back
+        await self.turn.link.write("job_take_back", list(queues), self.turn.now)  # if the clock ran back
         for queue in queues:
             lanes = await self._lanes(queue)
             while lanes and self._wants() and await self._round(lanes):
@@ -127,11 +147,10 @@ class _Claim:
     def _wants(self) -> int:
         return 0 if self.skipped >= SKIPPED_MAX else self.op.want - len(self.taken)
 
-    async def _again(self) -> list[Claimed]:
-        found = await self.turn.link.fetch("claim_by_id", self.op.claim_id)
-        if not found:
+    async def _again(self, earlier: Sequence[Record]) -> list[Claimed]:
+        if not earlier:
             return []
-        ((number, seqs),) = found
+        ((number, seqs),) = earlier
         self.over = number
         rows = sorted((await self.turn.rows_by_seq(json.loads(seqs))).items())
         return [handed_out(row) for _, row in rows if row.life.hold is not None and row.claim == number]
@@ -149,7 +168,7 @@ class _Claim:
         """Take from these lanes what they give at once; True if expired jobs stood in the way and more may come."""
         limit = self._wants()
         avoid = [record[_SEQ] for record in self.taken] or [0]
-        found = [await self.turn.link.fetch("ready", *lane, avoid, limit) for lane in lanes]
+        found = await self.turn.link.fetch_all([("ready", *lane, avoid, limit) for lane in lanes])
         expired: list[int] = []
         left = [len(records) for records in found]
         ways = [[(*record, place) for record in records] for place, records in enumerate(found)]
@@ -160,7 +179,7 @@ class _Claim:
             if not left[place] and len(found[place]) == limit:
                 break  # what comes next in this lane is not known yet
         if expired:
-            await self.turn.link.execute("job_set_aside", expired)
+            await self.turn.link.write("job_set_aside", expired)
         return bool(expired)
 
     def _pick(self, record: Record, expired: list[int]) -> bool:
@@ -181,9 +200,8 @@ class _Claim:
         seqs = [record[_SEQ] for record in self.taken]
         until = now + op.lease_us
         if self.over is not None:  # this one, and not whatever has the claim_id now: two may send it at once
-            await turn.link.execute("claim_delete", self.over)
-        ((number,),) = await turn.link.fetch("claim_insert", op.claim_id, op.member, until, json.dumps(seqs))
-        await turn.link.execute("job_claim", number, until, now, seqs)
+            await turn.link.write("claim_delete", self.over)
+        await turn.link.write("claim_start", op.claim_id, op.member, until, json.dumps(seqs), now, seqs)
         return [started(record, now) for record in self.taken]
 
 
@@ -210,6 +228,5 @@ def handed_out(row: Row) -> Claimed:
     )
 
 
-async def cancels(turn: Turn, member: str) -> tuple[CancelRequested, ...]:
-    found = await turn.link.fetch("cancels", member)
-    return tuple([CancelRequested(id, fence, json.loads(reason)) for id, fence, reason in found])
+def cancel_requests(records: Sequence[Record]) -> tuple[CancelRequested, ...]:
+    return tuple([CancelRequested(id, fence, json.loads(reason)) for id, fence, reason in records])

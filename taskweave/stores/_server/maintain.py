@@ -29,10 +29,10 @@ _PRIORITY: Final = REST_FIELDS.index("priority")
 async def maintain(turn: Turn, op: Maintain) -> Maintained:
     now, limit, link = turn.now, op.limit, turn.link
     if lives.jumped(turn.floor, now, op.lease_us):
-        await link.execute("job_lease_again", now + op.lease_us)
+        await link.write("job_lease_again", now + op.lease_us)
     floor = lives.floored(turn.floor, now)
     if floor != turn.floor:
-        await link.execute("meta_floor", floor)
+        await link.write("meta_floor", floor)
     queues = await scheduled_queues(turn)
     promoted = await promote(turn, queues, limit) if queues else 0
     reaped = await _step(turn, [seq for (seq,) in await link.fetch("lapsed", now, limit)], lives.reap)
@@ -82,7 +82,7 @@ async def _rerank(turn: Turn, limit: int) -> tuple[int, bool]:
     if records:
         await turn.link.many("job_rank", records)
     full = len(found) == limit
-    await turn.link.execute("meta_rerank", found[-1][0] if full else None)
+    await turn.link.write("meta_rerank", found[-1][0] if full else None)
     return len(found), full
 
 
@@ -91,6 +91,6 @@ async def _sweep_claims(turn: Turn, limit: int) -> None:
     for number, seqs, until in await turn.link.fetch("claims_over", turn.now, limit):
         ((last,),) = await turn.link.fetch("claim_leases", json.loads(seqs), number)
         if last is None:
-            await turn.link.execute("claim_delete", number)
+            await turn.link.write("claim_delete", number)
         elif last > until:
-            await turn.link.execute("claim_until", last, number)
+            await turn.link.write("claim_until", last, number)

@@ -52,12 +52,6 @@ def is_plain(settlement: Settlement) -> bool:
     )
 
 
-async def settle(turn: Turn, settlements: Sequence[Settlement]) -> tuple[Lease, ...]:
-    """Take each settlement; answers those that changed nothing, in the given order."""
-    plain, special = split(settlements)
-    return in_order(settlements, [*await settle_special(turn, special), *await succeed_plainly(turn, plain)])
-
-
 def in_order(settlements: Sequence[Settlement], refused: Sequence[Settlement]) -> tuple[Lease, ...]:
     """The leases of the refused ones, in the order of all of them."""
     if not refused:
@@ -66,11 +60,9 @@ def in_order(settlements: Sequence[Settlement], refused: Sequence[Settlement]) -
     return tuple([Lease(one.id, one.fence) for one in settlements if one in stale])
 
 
-async def succeed_plainly(turn: Turn, settlements: Sequence[Settlement]) -> list[Settlement]:
-    """Write the plain successes; answers those that are stale."""
-    if not settlements:
-        return []
-    found = {record[0]: record for record in await turn.link.fetch("settle_load", [one.id for one in settlements])}
+async def succeed_plainly(turn: Turn, settlements: Sequence[Settlement], loaded: Sequence[Record]) -> list[Settlement]:
+    """Write the plain successes, whose rows settle_load has loaded; answers those that are stale."""
+    found = {record[0]: record for record in loaded}
     records: list[Record] = []
     refused: list[Settlement] = []
     for settlement in settlements:

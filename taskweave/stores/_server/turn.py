@@ -19,12 +19,18 @@ from taskweave.core.ids import JobId, Micros
 from taskweave.core.life import holds_key
 from taskweave.stores._server.rows import Record, Row, edited, row_of, saved
 
+Ask = tuple[Any, ...]  # the name of a statement, and its parameters
+
 
 class Link(Protocol):
     """One connection inside a transaction; statements are called by name, parameters are as the statement says.
 
     A parameter may be a list (of ids, seqs, queues): the dialect binds it in its own way; lists are never empty.
+    Statements take effect in the order in which they are called. What `write` and `many` are told may be sent together
+    with the next statement, so that an error of theirs may be raised by that one.
     """
+
+    __slots__ = ()
 
     async def fetch(self, name: str, *parameters: Any) -> Sequence[Record]: ...
 
@@ -35,6 +41,18 @@ class Link(Protocol):
     async def many(self, name: str, records: Sequence[Record]) -> None:
         """The statement for each of these records, in as few round trips as the dialect can."""
         ...
+
+    async def write(self, name: str, *parameters: Any) -> None:
+        """As execute, where nobody asks how many rows it changed."""
+        await self.execute(name, *parameters)
+
+    async def fetch_all(self, asks: Sequence[Ask]) -> list[Sequence[Record]]:
+        """The answers to several statements, which do not need each other's."""
+        return [await self.fetch(*ask) for ask in asks]
+
+    async def fetch_last(self, asks: Sequence[Ask]) -> list[Sequence[Record]]:
+        """As fetch_all, and the verb sends nothing after it: the transaction may be committed with it."""
+        return await self.fetch_all(asks)
 
 
 @define
@@ -84,18 +102,18 @@ class Turn:
     async def edit(self, row: Row) -> None:
         """The row became another job's content, or another due time; it takes its unique key again if that is free."""
         if row.key is not None:
-            await self.link.execute("job_free_key", row.key)
+            await self.link.write("job_free_key", row.key)
             row.key = None
         unique = row.spec.unique
         if unique is not None and holds_key(row, self.now) and await self.holder(unique.key) is None:
-            await self.link.execute("job_free_key", unique.key)  # a lapsed window
+            await self.link.write("job_free_key", unique.key)  # a lapsed window
             row.key = unique.key
         await self.link.many("job_edit", [edited(row)])
         await self.save([row])
 
     async def remove(self, seqs: Sequence[int]) -> None:
         if seqs:
-            await self.link.execute("job_delete", list(seqs))
+            await self.link.write("job_delete", list(seqs))
 
 
 async def begin(link: Link, at: Micros | None, *, payload_bytes_max: int, url: str) -> Turn:

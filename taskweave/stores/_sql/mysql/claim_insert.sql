@@ -1,2 +1,0 @@
-INSERT INTO taskweave_claim (claim_id, member, until, seqs) VALUES ($1, $2, $3, $4);
-SELECT last_insert_id();
