@@ -75,7 +75,7 @@ class Pool:
             with anyio.move_on_after(ROLLBACK_DEADLINE_S, shield=True):
                 try:
                     # Without a transaction this still waits until a cancelled statement has ended on the server.
-                    await connection.execute("ROLLBACK" if connection.is_in_transaction() else "")
+                    await connection.execute("ROLLBACK" if connection.is_in_transaction() else "SELECT 1")
                 except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     connection.terminate()  # its first error is on its way to the caller; this one says no more
                 else:
