@@ -32,6 +32,18 @@ def resize(path: str) -> str:
     return path
 
 
+@app.task
+async def pay(amount: int, ctx: Ctx = inject()) -> int | None:
+    ctx.enqueue(fetch.call("https://example.org"))
+    async with ctx.transaction() as tx:
+        changed: int | None = await tx.execute("INSERT INTO ledger VALUES (?)", amount)
+        for row in await tx.fetch("SELECT sum(amount) AS total FROM ledger"):
+            print(changed, row[0], row["total"], list(row))
+        await fetch.options(tx=tx).enqueue("https://example.org")
+        tx.result = amount
+    return None
+
+
 def double(n: int) -> int:
     return n * 2
 
@@ -46,6 +58,7 @@ async def main() -> None:
         job: Handle[int] = await fetch.enqueue("https://example.org")
         size: int = await job.result(timeout="10s")
         await send_mail.options(delay="1h", priority=9, attempts=2).enqueue("acme", to="a@b.c")
+        await send_mail.options(tx=object(), delay=1).enqueue("acme", "a@b.c")
         await send_mail.options(at=datetime.now(UTC), tags=("urgent",)).enqueue("acme", "a@b.c")
         handles: list[Handle[int]] = await fetch.enqueue_many([("u1",), ("u2",)])
         call: Call[int] = fetch.call("u")
