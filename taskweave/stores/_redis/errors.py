@@ -55,6 +55,7 @@ _TABLE: Final[dict[str, tuple[type[StoreError], str]]] = {
 _WORDS: Final = re.compile(rf"(?:^|[\s-])({'|'.join(_TABLE)})\b")
 _MAX_CLIENTS: Final = "max number of clients reached"
 _NO_DATABASE: Final = "DB index is out of range"
+_FORBIDDEN: Final = "user executing the script can't"  # how Redis 7 says NOPERM of what a script calls
 _KILLED: Final = ("Script killed by user", "NOSCRIPT")
 
 
@@ -83,6 +84,8 @@ def _answered(said: str, word: str | None, store: str) -> StoreError:
     if word is None:
         if any(words in said for words in _KILLED):
             return StoreUnavailable(store, said)
+        if _FORBIDDEN in said:
+            return StoreRefused(store, f"{_TABLE['NOPERM'][1]} ({said})", applied="unknown")  # may come after a write
         if _NO_DATABASE in said:
             return StoreRefused(store, f"it has no such database ({said})")
         return StoreError(store, f"the server refused the operation ({said})", applied="unknown")
