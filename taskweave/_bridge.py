@@ -50,6 +50,37 @@ class Bridge(Protocol):
         """From a driver's callback (notification, subscription): call fn(*args) in the caller's event loop."""
         ...
 
+    def start(self, op: Callable[[*Args], Awaitable[object]], /, *args: *Args) -> Background:
+        """Run op(*args) beside the caller, from its loop, until it returns or is stopped."""
+        ...
+
+
+class Background:
+    """A task on the driver's side that nobody awaits; whoever started it stops it before the bridge is closed."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._bridge = bridge
+        self._task: asyncio.Task[object] | None = None
+
+    def begin(self, task: asyncio.Task[object]) -> None:
+        """On the driver's side: this is the task."""
+        self._task = task
+
+    async def stop(self) -> None:
+        """Cancel it once, and return when it has unwound. Raises what it raised, if it had ended by itself."""
+        with anyio.CancelScope(shield=True):
+            await self._bridge.run(self._ended)
+
+    async def _ended(self) -> None:
+        import asyncio
+
+        task = self._task
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
+
 
 async def _call(op: Callable[[*Args], Awaitable[T]], args: tuple[*Args]) -> T:
     """Any awaitable will do, and every error, a TypeError of the call included, lands in the task."""
@@ -86,6 +117,11 @@ class SameLoop:
 
     def post(self, fn: Callable[[*Args], object], /, *args: *Args) -> None:
         fn(*args)
+
+    def start(self, op: Callable[[*Args], Awaitable[object]], /, *args: *Args) -> Background:
+        background = Background(self)
+        background.begin(self._loop.create_task(_call(op, args)))
+        return background
 
 
 class TrioThread:
@@ -168,6 +204,15 @@ class TrioThread:
 
     def post(self, fn: Callable[[*Args], object], /, *args: *Args) -> None:
         self._token.run_sync_soon(fn, *args)
+
+    def start(self, op: Callable[[*Args], Awaitable[object]], /, *args: *Args) -> Background:
+        background, loop = Background(self), self._loop
+
+        def begin() -> None:  # asyncio thread; whatever asks for the task comes after this
+            background.begin(loop.create_task(_call(op, args)))
+
+        loop.call_soon_threadsafe(begin, context=_context_for_asyncio())
+        return background
 
 
 def _context_for_asyncio() -> contextvars.Context:

@@ -281,3 +281,35 @@ def test_importing_the_bridge_loads_neither_runtime() -> None:
     code += "name for name in set(sys.modules) - before if name.split('.')[0] in ('asyncio', 'trio')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+async def test_what_runs_beside_the_caller_is_stopped_by_one_cancel_and_unwinds() -> None:
+    said: list[str] = []
+
+    async def waits_for_ever(begun: _bridge.Post, event: anyio.Event) -> None:
+        begun(event.set)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            said.append(WORD.get())
+
+    async with open_bridge() as bridge:
+        WORD.set("outside")
+        begun = anyio.Event()
+        background = bridge.start(waits_for_ever, poster(), begun)
+        with anyio.fail_after(5):
+            await begun.wait()
+            await background.stop()
+    assert said == ["outside"]
+
+
+async def test_what_failed_beside_the_caller_is_told_when_it_is_stopped() -> None:
+    async def fails() -> None:
+        raise LookupError("gone")
+
+    async with open_bridge() as bridge:
+        background = bridge.start(fails)
+        await bridge.run(add, 1, 2)
+        with pytest.raises(LookupError, match="gone"):
+            await background.stop()

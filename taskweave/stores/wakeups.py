@@ -63,7 +63,7 @@ class Listener:
 
 
 @frozen
-class _Touch:
+class Touch:
     """Queues in which something may be claimed or must be stopped now (None: any), and whether jobs have ended."""
 
     queues: frozenset[str] | None
@@ -71,18 +71,18 @@ class _Touch:
 
 
 _ALL: Final = None
-_NOTHING: Final = _Touch(frozenset())
-_ENDS: Final = _Touch(frozenset(), ends=True)
-_ANYTHING: Final = _Touch(_ALL, ends=True)
+_NOTHING: Final = Touch(frozenset())
+_ENDS: Final = Touch(frozenset(), ends=True)
+_ANYTHING: Final = Touch(_ALL, ends=True)
 _ENDING: Final = frozenset({Verb.SUCCEED, Verb.FAIL, Verb.CANCEL})
 
 
-def _enqueued(op: Enqueue, answer: tuple[Enqueued, ...]) -> _Touch:
+def _enqueued(op: Enqueue, answer: tuple[Enqueued, ...]) -> Touch:
     pairs = zip(op.specs, answer, strict=True)
-    return _Touch(frozenset([spec.queue for spec, enqueued in pairs if enqueued.how is not How.EXISTING]))
+    return Touch(frozenset([spec.queue for spec, enqueued in pairs if enqueued.how is not How.EXISTING]))
 
 
-def _exchanged(op: Exchange, answer: Exchanged) -> _Touch:
+def _exchanged(op: Exchange, answer: Exchanged) -> Touch:
     if not op.settle:
         return _NOTHING
     if any(settlement.verb not in _ENDING or settlement.spawn for settlement in op.settle):
@@ -90,20 +90,20 @@ def _exchanged(op: Exchange, answer: Exchanged) -> _Touch:
     return _ENDS
 
 
-def _maintained(op: Maintain, answer: Maintained) -> _Touch:
+def _maintained(op: Maintain, answer: Maintained) -> Touch:
     claimable = answer.promoted or answer.reaped
-    return _Touch(_ALL if claimable else frozenset(), ends=bool(answer.reaped or answer.expired or answer.pruned))
+    return Touch(_ALL if claimable else frozenset(), ends=bool(answer.reaped or answer.expired or answer.pruned))
 
 
-def _resumed(op: ResumeQueue, answer: bool) -> _Touch:
-    return _Touch(frozenset({op.queue}))
+def _resumed(op: ResumeQueue, answer: bool) -> Touch:
+    return Touch(frozenset({op.queue}))
 
 
-def _operated(op: Op[Any], answer: Any) -> _Touch:
+def _operated(op: Op[Any], answer: Any) -> Touch:
     return _ANYTHING
 
 
-_TOUCHED: Final[dict[type[Op[Any]], Callable[[Any, Any], _Touch]]] = {
+_TOUCHED: Final[dict[type[Op[Any]], Callable[[Any, Any], Touch]]] = {
     Enqueue: _enqueued,
     Exchange: _exchanged,
     Maintain: _maintained,
@@ -118,15 +118,22 @@ _TOUCHED: Final[dict[type[Op[Any]], Callable[[Any, Any], _Touch]]] = {
 }
 
 
-def wake_touched(listeners: Collection[Listener], op: Op[Any], answer: Any) -> None:
-    """Wake those of these listeners to whom this op, answered so, may mean something. From any thread."""
-    touched = _TOUCHED.get(type(op))
-    if touched is None:
-        return
-    touch = touched(op, answer)
+def touched(op: Op[Any], answer: Any) -> Touch:
+    """What this op, answered so, may mean to those who listen."""
+    of = _TOUCHED.get(type(op))
+    return _NOTHING if of is None else of(op, answer)
+
+
+def wake(listeners: Collection[Listener], touch: Touch) -> None:
+    """Wake those of these listeners to whom this may mean something. From any thread."""
     for listener in listeners:
         if not listener.queues:
             if touch.ends:
                 listener.wake()
         elif touch.queues is None or not touch.queues.isdisjoint(listener.queues):
             listener.wake()
+
+
+def wake_touched(listeners: Collection[Listener], op: Op[Any], answer: Any) -> None:
+    """Wake those of these listeners to whom this op, answered so, may mean something. From any thread."""
+    wake(listeners, touched(op, answer))

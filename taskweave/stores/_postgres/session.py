@@ -7,29 +7,35 @@ nothing has happened.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import anyio
 from attrs import define, field
 
 from taskweave.core.ids import Micros
-from taskweave.core.verbs import Enqueue, Exchange, Op
+from taskweave.core.job import Job
+from taskweave.core.verbs import Enqueue, Exchange, Load, Op
 from taskweave.stores._postgres import hot
 from taskweave.stores._postgres.driver import Connection
 from taskweave.stores._postgres.errors import AGAIN, converted, is_driver_error, sqlstate, was_undone
+from taskweave.stores._postgres.inspect import facts, problems
 from taskweave.stores._postgres.link import PostgresLink
+from taskweave.stores._postgres.notices import Notices
 from taskweave.stores._postgres.pool import Pool, begin_sql
 from taskweave.stores._postgres.schema import drop
 from taskweave.stores._postgres.statements import statements
+from taskweave.stores._server.read import loaded
 from taskweave.stores._server.rows import Record
 from taskweave.stores._server.turn import Turn, begin
 from taskweave.stores._server.verbs import READS, WRITES, Verb
+from taskweave.stores.wakeups import touched
 
 TRIES_MAX: Final = 8  # of a transaction that meets others
 PAUSE_S: Final = 0.002  # before the second try; doubled for each further one
 READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 WRITING: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+UNHURRIED: Final = "SET LOCAL statement_timeout = 0"
 
 
 @define(eq=False)
@@ -39,6 +45,7 @@ class Session:
     pool: Pool
     url: str
     payload_bytes_max: int
+    notices: Notices | None = None  # None where nothing would hear them
     statements: dict[str, str] = field(init=False)
     retries: int = 0  # transactions that were repeated because they met another
 
@@ -47,7 +54,15 @@ class Session:
 
     async def apply(self, op: Op[Any], at: Micros | None) -> Any:
         """The answer to this op. Raises StoreError, InvalidInput."""
+        answer = await self._answer(op, at)
+        if self.notices is not None:
+            self.notices.tell(touched(op, answer))
+        return answer
+
+    async def _answer(self, op: Op[Any], at: Micros | None) -> Any:
         match op:
+            case Load() if not self.pool.pooled:
+                return await self._patiently(_Loading, op)
             case Exchange():
                 plain = hot.plain_part(op)
                 if plain is None:
@@ -62,6 +77,16 @@ class Session:
                 if verb is None:
                     return await self._patiently(_Reading, READS[type(op)], op, at)
                 return await self._patiently(_Transaction, verb, op, at)
+
+    async def facts(self) -> dict[str, Any]:
+        """What is worth knowing about the server and the schema. Raises StoreError."""
+        known = await self._patiently(_Look, facts)
+        return {**known, "pool_size": self.pool.size, "connections_made": self.pool.opened, "retries": self.retries}
+
+    async def check(self) -> list[str]:
+        """What is wrong with the schema or the rows. Raises StoreError."""
+        found: list[str] = await self._patiently(_Look, problems)
+        return found
 
     async def drop(self) -> None:
         """Remove everything of the namespace. Raises StoreError."""
@@ -139,6 +164,25 @@ class _Reading(_Attempt):
 
     async def on(self, connection: Connection, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
         answer = await verb(await self.begin(connection, READING, at), op)
+        await connection.execute("COMMIT")
+        return answer
+
+
+class _Loading(_Attempt):
+    """Jobs by id: one statement, which is a snapshot of its own."""
+
+    async def on(self, connection: Connection, op: Load) -> tuple[Job | None, ...]:
+        if not op.ids:
+            return ()
+        return loaded(op, await connection.fetch(self.session.statements["load"], list(dict.fromkeys(op.ids))))
+
+
+class _Look(_Attempt):
+    """A look at the store itself, for as long as it takes."""
+
+    async def on(self, connection: Connection, look: Callable[[Connection, str], Awaitable[Any]]) -> Any:
+        await connection.execute(f"{begin_sql(READING, pooled=self.session.pool.pooled)}; {UNHURRIED}")
+        answer = await look(connection, self.session.pool.address.namespace)
         await connection.execute("COMMIT")
         return answer
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from attrs import evolve
@@ -14,7 +15,7 @@ from taskweave.core.job import Job, State
 from taskweave.core.life import holds_key
 from taskweave.core.queue.read import PAGE_MAX
 from taskweave.core.verbs import Count, Dump, Find, Found, Load, QueueStat, Stats, TakeDump
-from taskweave.stores._server.rows import NUMBER, STATES, row_of
+from taskweave.stores._server.rows import NUMBER, STATES, Record, row_of
 from taskweave.stores._server.turn import Turn
 
 _NO_END: Final = 1 << 62  # more than any seq
@@ -23,8 +24,12 @@ _NO_END: Final = 1 << 62  # more than any seq
 async def load(turn: Turn, op: Load) -> tuple[Job | None, ...]:
     if not op.ids:
         return ()
-    found = map(row_of, await turn.link.fetch("load", list(dict.fromkeys(op.ids))))
-    jobs = {row.spec.id: row.job() for row in found}
+    return loaded(op, await turn.link.fetch("load", list(dict.fromkeys(op.ids))))
+
+
+def loaded(op: Load, records: Sequence[Record]) -> tuple[Job | None, ...]:
+    """The answer, from the records of the statement load."""
+    jobs = {row.spec.id: row.job() for row in map(row_of, records)}
     return tuple([jobs.get(id) for id in op.ids])
 
 

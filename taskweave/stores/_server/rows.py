@@ -148,7 +148,7 @@ def inserted(row: Row, aging_us: Micros | None) -> Record:
         row.expires_at,
         spec.result_ttl_us,
         spec.retention_us,
-        _window(spec, row.created_at),
+        window_of(spec, row.created_at),
         row.key,
         spec.payload,
     )
@@ -211,13 +211,13 @@ def edited(row: Row) -> Record:
         row.expires_at,
         spec.result_ttl_us,
         spec.retention_us,
-        _window(spec, row.created_at),
+        window_of(spec, row.created_at),
         spec.payload,
         row.seq,
     )
 
 
-def _window(spec: Spec, created_at: Micros) -> Micros | None:
+def window_of(spec: Spec, created_at: Micros) -> Micros | None:
     unique = spec.unique
     return None if unique is None or unique.within_us is None else created_at + unique.within_us
 
@@ -266,7 +266,7 @@ class Inserting:
             expires_at,
             spec.result_ttl_us,
             spec.retention_us,
-            _window(spec, now),
+            window_of(spec, now),
             key,
         )
 

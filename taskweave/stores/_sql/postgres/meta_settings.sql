@@ -1,0 +1,1 @@
+SELECT schema_version, aging_us FROM taskweave.meta WHERE one = 1;
