@@ -18,6 +18,7 @@ from taskweave.stores._redis.verbs import Dataset
 PROBLEMS_MAX: Final = 100
 ROWS_AT_ONCE: Final = 200
 Entries = dict[bytes, int]
+_UNREADABLE: Final = (ValueError, TypeError, KeyError, IndexError)
 
 _ORDERS: Final = (b"s:", b"a:", b"q:", b"f:")
 _WHOLE_ORDERS: Final = (b"all", b"leases", b"e", b"prune")
@@ -65,7 +66,7 @@ async def _rows(dataset: Dataset) -> AsyncGenerator[str]:
 def _row_lies(whole: list[Any], flat: list[bytes], holder: bytes | None) -> Iterator[str]:
     try:
         job = job_of(whole)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
+    except _UNREADABLE as error:
         yield f"job {text_of(whole[0])} cannot be read: {type(error).__name__}: {error}"
         return
     name = f"job {job.id} ({job.state})"
@@ -155,11 +156,17 @@ async def _strays_of(dataset: Dataset, key: bytes, name: bytes, kind: bytes) -> 
     while cursor != b"0":
         cursor, entries = await dataset.evaluate("check_index", [key, cursor])
         for member, row in entries:
-            if row is None or not _belongs(job_of(row), name):
+            if not _belongs(row, name):
                 yield f"{text_of(name)} has an entry {text_of(member)} that belongs to no job"
 
 
-def _belongs(job: Job, name: bytes) -> bool:
+def _belongs(row: list[Any] | None, name: bytes) -> bool:
+    if row is None:
+        return False
+    try:
+        job = job_of(row)
+    except _UNREADABLE:
+        return True  # said of the row already
     hold = job.life.hold
     if name.startswith(b"c:"):
         return hold is not None and raw(hold.claim_id) == name[2:]
