@@ -10,9 +10,11 @@ from uuid import uuid4
 
 import pytest
 from attrs import define
+from transacting import define_in
 
 from taskweave import App, InvalidValue, StoreMissing, TransactionMisused, Unique, UniqueConflict
 from taskweave.connect import connect
+from taskweave.core.verbs import Enqueue
 
 pytestmark = pytest.mark.anyio
 
@@ -59,11 +61,9 @@ class Place:
 async def place_on(kind: str, shared_server: Callable[[str], Any]) -> AsyncIterator[Place]:
     place = Place(str(shared_server(kind).url(f"in_{uuid4().hex[:12]}")), f"mine_{uuid4().hex[:12]}")
     async with connect(place.url) as store:
-        async with store.transaction() as tx:  # type: ignore[attr-defined]  # it transacts
-            await tx.execute(f"CREATE TABLE {place.table} (n INTEGER NOT NULL)")
+        await define_in(store, kind, place.url, f"CREATE TABLE {place.table} (n INTEGER NOT NULL)")
         yield place
-        async with store.transaction() as tx:  # type: ignore[attr-defined]  # it transacts
-            await tx.execute(f"DROP TABLE {place.table}")
+        await define_in(store, kind, place.url, f"DROP TABLE {place.table}")
         await store.drop()  # type: ignore[attr-defined]  # an ability of stores on servers
 
 
@@ -328,8 +328,6 @@ async def test_a_database_without_the_schema_is_named_and_the_transaction_goes_o
     async def note(n: int) -> None: ...
 
     task = elsewhere.task(note)
-    from taskweave.core.verbs import Enqueue
-
     async with way(postgres) as tx:
         with pytest.raises(StoreMissing, match="no schema of taskweave"):
             await elsewhere.another_store().enqueue_inside(tx, Enqueue((task.call(1).spec(),)))  # type: ignore[attr-defined]  # it can
@@ -352,3 +350,137 @@ async def test_a_transaction_that_has_failed_says_why(postgres: Place, way: Any)
         with pytest.raises(TransactionMisused, match="an earlier statement has failed"):
             await enqueued()
         assert await jobs(app) == []
+
+
+# --- MySQL ----------------------------------------------------------------------------------------------------------
+
+
+def _login(place: Place) -> dict[str, Any]:
+    facts = place.facts
+    return {**facts, "password": facts["password"].encode(), "charset": "utf8mb4"}
+
+
+@asynccontextmanager
+async def own_asyncmy(place: Place) -> AsyncIterator[Any]:
+    import asyncmy
+
+    connection = await asyncmy.connect(**_login(place), autocommit=False)
+    try:
+        yield connection
+        await connection.commit()
+    finally:
+        await connection.ensure_closed()
+
+
+@asynccontextmanager
+async def dict_asyncmy(place: Place) -> AsyncIterator[Any]:
+    """In autocommit mode, with a BEGIN of the user's and rows as the user likes them."""
+    import asyncmy
+    import asyncmy.cursors
+
+    connection = await asyncmy.connect(**_login(place), autocommit=True, cursor_cls=asyncmy.cursors.DictCursor)
+    try:
+        await connection.begin()
+        yield connection
+        await connection.commit()
+    finally:
+        await connection.ensure_closed()
+
+
+@asynccontextmanager
+async def sa_asyncmy_session(place: Place) -> AsyncIterator[Any]:
+    pytest.importorskip("greenlet")
+    url = place.sqlalchemy("mysql+asyncmy")
+    from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+    engine = create_async_engine(url, connect_args={"password": place.facts["password"].encode()})
+    try:
+        async with AsyncSession(engine) as session, session.begin():
+            yield session
+    finally:
+        await engine.dispose()
+
+
+@contextmanager
+def own_pymysql(place: Place) -> Iterator[Any]:
+    pymysql = pytest.importorskip("pymysql")
+    connection = pymysql.connect(**_login(place), cursorclass=pymysql.cursors.DictCursor)
+    try:
+        yield connection
+        connection.commit()
+    finally:
+        connection.close()
+
+
+@contextmanager
+def sa_pymysql_session(place: Place) -> Iterator[Any]:
+    pytest.importorskip("pymysql")
+    url = place.sqlalchemy("mysql+pymysql")
+    import sqlalchemy
+    from sqlalchemy.orm import Session
+
+    engine = sqlalchemy.create_engine(url, connect_args={"password": place.facts["password"].encode()})
+    try:
+        with Session(engine) as session, session.begin():
+            yield session
+    finally:
+        engine.dispose()
+
+
+@pytest.mark.parametrize("way", [own_asyncmy, dict_asyncmy, sa_asyncmy_session])
+@pytest.mark.usefixtures("asyncio_alone")
+async def test_an_async_connection_to_mysql_commits_or_undoes_both(mysql: Place, way: Any) -> None:
+    await commits_or_undoes_both(mysql, way)
+
+
+@pytest.mark.parametrize("way", [own_pymysql, sa_pymysql_session])
+async def test_a_sync_connection_to_mysql_commits_or_undoes_both(mysql: Place, way: Any) -> None:
+    await sync_commits_or_undoes_both(mysql, way)
+
+
+@pytest.mark.usefixtures("asyncio_alone")
+async def test_what_mysql_cannot_do_inside_is_refused(mysql: Place) -> None:
+    import asyncmy
+
+    async with app_on(mysql) as app:
+        note = app.tasks["note"]
+        connection = await asyncmy.connect(**_login(mysql), autocommit=True)
+        with pytest.raises(InvalidValue, match="begin one first"):
+            await note.options(tx=connection).enqueue(1)
+        await connection.ensure_closed()
+        latin = await asyncmy.connect(**{**_login(mysql), "charset": "latin1"}, autocommit=False)
+        with pytest.raises(InvalidValue, match="utf8mb4"):
+            await note.options(tx=latin).enqueue(1)
+        await latin.ensure_closed()
+        with pytest.raises(InvalidValue, match=r"asyncmy or PyMySQL.*SQLAlchemy"):
+            await note.options(tx=object()).enqueue(1)
+        elsewhere = App(mysql.url.replace(mysql.namespace, "not_there"))
+        async with own_asyncmy(mysql) as tx:
+            with pytest.raises(StoreMissing, match="no tables of taskweave"):
+                await elsewhere.another_store().enqueue_inside(tx, Enqueue(()))  # type: ignore[attr-defined]  # it can
+            await awrite(tx, mysql.insert)
+        assert await mine(app, mysql) == 1
+
+
+@pytest.mark.parametrize("sql", ["CREATE TABLE x (n INT)", "/* why */ alter table x add m int", "SET autocommit = 1"])
+async def test_ddl_is_refused_before_it_commits_half_of_the_block(mysql: Place, sql: str) -> None:
+    async with app_on(mysql) as app:
+
+        async def block() -> None:
+            async with app.store.transaction() as tx:  # type: ignore[attr-defined]  # it transacts
+                await tx.execute(mysql.insert)
+                await tx.execute(sql)
+
+        with pytest.raises(TransactionMisused, match="would commit"):
+            await block()
+        assert await mine(app, mysql) == 0
+        async with app.store.transaction() as tx:  # type: ignore[attr-defined]  # it transacts
+            await tx.execute("CREATE TEMPORARY TABLE passing (n INTEGER)")
+            (row,) = await tx.fetch("SELECT 1 AS one, %s AS two", "zwei")
+        assert (row[0], row["two"], tuple(row), list(row.keys()), len(row)) == (
+            1,
+            "zwei",
+            (1, "zwei"),
+            ["one", "two"],
+            2,
+        )

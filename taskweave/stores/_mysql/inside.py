@@ -91,18 +91,18 @@ async def apply_inside(link: MySQLLink, op: Op[A], payload_bytes_max: int, url: 
 
 async def _between_savepoints(link: MySQLLink, answered: Callable[[], Awaitable[A]]) -> A:
     for turn in range(TRIES_MAX):
-        await link.send((b"SAVEPOINT taskweave",))
+        await link.run(b"SAVEPOINT taskweave")
         try:
             answer = await answered()
         except Exception as error:
             number = number_of(error)
             if number != DEADLOCK:
-                await link.send((b"ROLLBACK TO SAVEPOINT taskweave",))
-                await link.send((b"RELEASE SAVEPOINT taskweave",))
+                await link.run(b"ROLLBACK TO SAVEPOINT taskweave")
+                await link.run(b"RELEASE SAVEPOINT taskweave")
             if number != TAKEN or turn + 1 == TRIES_MAX:
                 raise
         else:
-            await link.send((b"RELEASE SAVEPOINT taskweave",))
+            await link.run(b"RELEASE SAVEPOINT taskweave")
             return answer
     raise AssertionError("the last turn returns or raises")
 
@@ -137,7 +137,7 @@ class MySQLBlock:
     async def begin(self) -> None:
         try:
             connection = self._connection = await self._session.pool.take()
-            await self._link(connection).send((WRITING,))
+            await self._link(connection).run(WRITING)
         except BaseException as error:
             known = self._known(error)
             if known is None:
@@ -182,7 +182,7 @@ class MySQLBlock:
     async def commit(self) -> None:
         connection = self._open()
         try:
-            await self._link(connection).send((b"COMMIT",))
+            await self._link(connection).run(b"COMMIT")
         except BaseException as error:
             known = self._known(error, committing=True)
             await self.rollback()
@@ -238,14 +238,17 @@ class PyMySQLLink(ForeignLink):
     def _plain_cursor(self) -> Any:
         return sys.modules["pymysql"].cursors.Cursor
 
-    async def send(self, texts: Sequence[bytes]) -> list[Sequence[Record]]:
+    def literal(self, value: object) -> bytes:
+        if isinstance(value, str):
+            text: str = cast("Any", self.connection).escape(value)
+            return text.encode("utf-8")
+        return super().literal(value)
+
+    async def run(self, sql: bytes) -> Sequence[Record]:
         cursor: Any = self._cursor
-        found: list[Sequence[Record]] = []
-        for text in texts:
-            cursor.execute(text)
-            if cursor.description is not None:
-                found.append(cursor.fetchall())
-        return found
+        cursor.execute(sql)
+        rows: Sequence[Record] = cursor.fetchall()
+        return rows
 
 
 async def enqueue_on(tx: object, namespace: str, op: Enqueue, payload_bytes_max: int, url: str) -> tuple[Enqueued, ...]:
@@ -259,10 +262,9 @@ async def enqueue_on(tx: object, namespace: str, op: Enqueue, payload_bytes_max:
         raise refused(tx, ACCEPTED)
     if connection.get_autocommit() and not connection.server_status & 1:
         raise outside(tx)
-    if connection.charset != CHARSET:
-        raise InvalidValue("tx", tx, f"a connection with charset={CHARSET!r}; this one has {connection.charset!r}")
     link = kind(connection, namespace)
     try:
+        await _check_charset(link, tx)
         await _check_version(link, url)
         return await apply_inside(link, op, payload_bytes_max, url)
     except Exception as error:
@@ -270,6 +272,13 @@ async def enqueue_on(tx: object, namespace: str, op: Enqueue, payload_bytes_max:
         if known is None:
             raise
         raise converted(known, url) from error
+
+
+async def _check_charset(link: MySQLLink, tx: object) -> None:
+    """Raises InvalidValue where the server would take our texts for something else."""
+    ((charset, results),) = await link.run(b"SELECT @@character_set_client, @@character_set_results")
+    if charset != CHARSET or results != CHARSET:
+        raise InvalidValue("tx", tx, f"a connection with charset={CHARSET!r}; this one has {charset!r}")
 
 
 async def _check_version(link: MySQLLink, url: str) -> None:
