@@ -36,7 +36,7 @@ async def add(turn: Turn, specs: Sequence[Spec]) -> None:
         return
     for spec in specs:
         if spec.unique is not None:
-            await turn.link.write("job_free_key", spec.unique.key)
+            await turn.take_over(spec.unique.key)
     inserting = Inserting(turn.now, turn.aging_us)
     await turn.link.many("job_insert", [inserting.record(spec) for spec in specs])
 

@@ -48,7 +48,7 @@ async def _store(turn: Turn, jobs: Sequence[Job]) -> None:
     for row in rows:
         if row.spec.unique is not None and holds_key(row, turn.now):
             row.key = row.spec.unique.key
-            await turn.link.write("job_free_key", row.key)  # a lapsed window is taken over
+            await turn.take_over(row.key)
     await turn.link.many("job_insert", [inserted(row, turn.aging_us) for row in rows])
     stored = await turn.rows_by_id([row.spec.id for row in rows])
     for row in rows:

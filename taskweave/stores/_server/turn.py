@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from attrs import define
+from attrs import define, field
 
 from taskweave.core.ids import JobId, Micros
 from taskweave.core.life import holds_key
@@ -66,6 +66,7 @@ class Turn:
     rerank_after: int | None
     payload_bytes_max: int
     url: str
+    _lapsed: set[str] = field(factory=set, init=False)  # keys of rows, locked here, that hold them no longer
 
     # --- reading rows ---
 
@@ -90,7 +91,19 @@ class Turn:
         """The row that keeps others with this unique key out now, locked."""
         found = await self.link.fetch("job_by_key", key)
         row = row_of(found[0]) if found else None
-        return row if row is not None and holds_key(row, self.now) else None
+        if row is None or holds_key(row, self.now):
+            return row
+        self._lapsed.add(key)
+        return None
+
+    async def take_over(self, key: str) -> None:
+        """Free the key from a row that `holder` met and that holds it no longer.
+
+        From no other row: since then another transaction may have taken the key, and the unique index must tell.
+        """
+        if key in self._lapsed:
+            self._lapsed.discard(key)
+            await self.link.write("job_free_key", key)
 
     # --- writing rows ---
 
@@ -106,7 +119,7 @@ class Turn:
             row.key = None
         unique = row.spec.unique
         if unique is not None and holds_key(row, self.now) and await self.holder(unique.key) is None:
-            await self.link.write("job_free_key", unique.key)  # a lapsed window
+            await self.take_over(unique.key)
             row.key = unique.key
         await self.link.many("job_edit", [edited(row)])
         await self.save([row])
