@@ -49,7 +49,7 @@ def spec(name: str, prefix: str = "", **rest: Any) -> Spec:
     return Spec(prefix + name, queue=given.pop("queue", "q"), **given)
 
 
-async def fill(store: TaskStore, prefix: str = "") -> None:
+async def fill(store: TaskStore, prefix: str = "", *, pause: bool = True) -> None:
     """One job of each kind, none of them running; keys are the prefix's own."""
     for name in KINDS:
         unique = KINDS[name].get("unique")
@@ -70,7 +70,8 @@ async def fill(store: TaskStore, prefix: str = "") -> None:
     await store.apply(RetryJobs((prefix + "revived",)))
     await store.apply(CancelJobs((prefix + "dated",), "not any more"))
     await store.apply(Maintain(LEASE_US))
-    await store.apply(PauseQueue(prefix + "paused"))
+    if pause:
+        await store.apply(PauseQueue(prefix + "paused"))
 
 
 async def claim(store: TaskStore, want: int, queue: str, prefix: str = "") -> list[Lease]:

@@ -191,6 +191,7 @@ class MariaDB(Kind):
         if not data.exists():
             user = [f"--user={_account()}"]
             options = ["--auth-root-authentication-method=normal", "--skip-test-db", f"--datadir={data}", *user]
+            options.append(f"--tmpdir={server.folder}")  # two that start at once remove each other's files in /tmp
             quick = [f"--{each.replace('_', '-')}" for each in (*self.SMALL, *self.SLOPPY)]
             run([str(beside(main, "mariadb-install-db")), "--no-defaults", *options, *quick], cwd=server.folder)
         word = server.password.replace("\\", "\\\\").replace("'", "''")
@@ -205,6 +206,7 @@ class MariaDB(Kind):
     def command(self, server: Server) -> list[str]:
         settings = {
             "datadir": server.folder / "data",
+            "tmpdir": server.folder,
             "socket": server.folder / "socket",
             "pid-file": server.folder / "pid",
             "bind-address": server.host,

@@ -11,8 +11,9 @@ from taskweave.abc import TaskStore
 from taskweave.cli.moving import copy_store
 from taskweave.cli.output import Document, emit_json, say
 from taskweave.cli.reach import address, ask, json_option, refuse_memory, store_options
+from taskweave.cli.scripts import roles_script, schema_script
 from taskweave.connect import connect
-from taskweave.exceptions import InvalidStoreUrl, MissingAbility
+from taskweave.exceptions import MissingAbility
 
 
 @click.group()
@@ -41,9 +42,12 @@ def init(store: str | None, app: str | None) -> None:
 @store_options
 def migrate(store: str | None, app: str | None) -> None:
     """Bring the store's schema up to this version of taskweave. Forward only; doing it twice changes nothing."""
-    url = address(store, app)
-    facts = ask(url, facts_of)
-    say(f"{url} has schema version {facts['schema_version']}")
+
+    async def look(store: TaskStore) -> tuple[str, Document]:
+        return store.url, await facts_of(store)
+
+    name, facts = ask(address(store, app), look)
+    say(f"{name} has schema version {facts['schema_version']}")
 
 
 @store.command()
@@ -51,12 +55,11 @@ def migrate(store: str | None, app: str | None) -> None:
 @store_options
 def check(as_json: bool, store: str | None, app: str | None) -> None:
     """Look whether the store is whole: its file, its schema, its indexes. Exit code 1 when it is not."""
-    url = address(store, app)
 
-    async def look(store: TaskStore) -> tuple[Document, list[str]]:
-        return await facts_of(store), await problems_of(store)
+    async def look(store: TaskStore) -> tuple[str, Document, list[str]]:
+        return store.url, await facts_of(store), await problems_of(store)
 
-    facts, problems = ask(url, look)
+    url, facts, problems = ask(address(store, app), look)
     if as_json:
         emit_json({"store": url, "facts": facts, "problems": problems})
     else:
@@ -70,15 +73,12 @@ def check(as_json: bool, store: str | None, app: str | None) -> None:
 
 
 @store.command()
+@click.option("--roles", is_flag=True, help="The roles of a server's users instead: owner, worker, producer, reader.")
 @store_options
-def sql(store: str | None, app: str | None) -> None:
+def sql(roles: bool, store: str | None, app: str | None) -> None:
     """Print the SQL that makes the store's schema, for those who apply it themselves."""
     url = address(store, app)
-    if not url.startswith("sqlite:"):
-        raise InvalidStoreUrl(url, "this store has no SQL")
-    from taskweave.stores.sqlite import schema_sql
-
-    click.echo(schema_sql(), nl=False)
+    click.echo(roles_script(url) if roles else schema_script(url), nl=False)
 
 
 async def facts_of(store: TaskStore) -> Document:
