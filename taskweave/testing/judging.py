@@ -64,7 +64,7 @@ def leases_never_overlap(history: History) -> list[str]:
         for first, second in pairwise(each):
             tenure = owned[id, first.job.fence]
             over = tenure.until if tenure.ended is None else min(tenure.ended, tenure.until)
-            if by_then(second.call) < over and second.sure and not tenure.unsure:
+            if first.now <= second.now and by_then(second.call) < over and second.sure and not tenure.unsure:
                 wrong.append(
                     f"{id}: fence {second.job.fence} was claimed at {second.now}, "
                     f"while fence {first.job.fence} held it until {over}"
