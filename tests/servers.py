@@ -220,13 +220,14 @@ def shared(kind: str) -> Server:
         return _shared[name]
 
 
-def private(kind: str, *, durable: bool = False, **settings: object) -> Server:
+def private(kind: str, *, durable: bool = False, password: str | None = None, **settings: object) -> Server:
     """A server of one's own, with these settings of its configuration; stop it (or use `with`) when done."""
     name = ALIASES.get(kind, kind)
     reason = missing(name, private=True)
     if reason:
         raise FileNotFoundError(reason)
     server = Server(KINDS[name], durable=durable, settings=settings)
+    server.password = server.password if password is None else password
     with _lock:
         _ours.append(server)
     return server.start()
@@ -240,7 +241,8 @@ def cluster(masters: int = 3) -> Iterator[list[Server]]:
     nodes: list[Server] = []
     try:
         for _ in range(masters):
-            nodes.append(private("redis", cluster_enabled="yes", cluster_port=free_port()))
+            password = nodes[0].password if nodes else None  # a cluster has one
+            nodes.append(private("redis", password=password, cluster_enabled="yes", cluster_port=free_port()))
         _in_own_loop(lambda: join_cluster(nodes))
         yield nodes
     finally:
