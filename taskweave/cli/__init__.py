@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "backup": ("taskweave.cli.moving:backup", "Write every job of a store into a file."),
     "restore": ("taskweave.cli.moving:restore", "Store every job of a backup."),
     "doctor": ("taskweave.cli.doctor:doctor", "Find what is wrong with this machine, store and queues."),
+    "conformance": ("taskweave.cli.conformance:conformance", "Ask a store whether it keeps every promise."),
     "bench": ("taskweave.cli.bench:bench", "Measure this machine: jobs per second beside a bare loop."),
     "explain": ("taskweave.cli.explain:explain", "Say what an error code means and what to do."),
 }

@@ -46,6 +46,7 @@ from taskweave.testing.several import Asked, Fresh
 
 A = TypeVar("A")
 
+WORK: Final = "sixteen_clients_at_once"
 STORES: Final = 4
 PRODUCERS, WORKERS, SLOW, OPERATORS, KEEPERS = 5, 6, 2, 2, 1  # sixteen clients
 JOBS_OF_A_PRODUCER: Final = 40
@@ -68,9 +69,13 @@ async def check_concurrent(run: Fresh) -> AsyncGenerator[Asked]:
             recorded = await workload(store, getattr(run, "seed", 0))
             history.events, history.dump, history.stats = recorded.events, recorded.dump, recorded.stats
 
-    yield "sixteen_clients_at_once", ("I3",), work
+    yield WORK, ("I3",), work
     for name, (judge, proves) in JUDGES.items():
         yield f"history_{name}", proves, judging(judge, history)
+
+
+def concurrent_names() -> list[str]:
+    return [WORK, *(f"history_{name}" for name in JUDGES)]
 
 
 async def workload(store: TaskStore, seed: int, *, beside: Callable[[], Awaitable[None]] | None = None) -> History:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import anyio
 
 from taskweave.testing.comparing import Disagreement
-from taskweave.testing.concurrent import workload
+from taskweave.testing.concurrent import WORK, workload
 from taskweave.testing.history import Failed, History, Unsure
 from taskweave.testing.judging import JUDGES, judging
 from taskweave.testing.several import Asked, Fresh
@@ -31,10 +31,17 @@ async def check_faults(run: Fresh) -> AsyncGenerator[Asked]:
         history = History([])
         inject: Callable[[], Awaitable[None]] = getattr(getattr(run, "make_store"), fault)  # noqa: B009
 
-        yield f"sixteen_clients_under_{fault}", ("I30",), _working(run, history, inject)
+        yield f"{WORK}_under_{fault}", ("I30",), _working(run, history, inject)
         yield f"{fault}_was_felt", ("I30",), _felt(history)
         for name, (judge, proves) in JUDGES.items():
             yield f"{fault}_history_{name}", proves, judging(judge, history)
+
+
+def faults_names() -> list[str]:
+    names: list[str] = []
+    for fault in HOOKS:
+        names += [f"{WORK}_under_{fault}", f"{fault}_was_felt", *(f"{fault}_history_{name}" for name in JUDGES)]
+    return names
 
 
 def _working(run: Fresh, history: History, inject: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

@@ -21,10 +21,11 @@ from taskweave.abc import TaskStore
 from taskweave.exceptions import InvalidValue
 from taskweave.testing.certificate import LEVELS, Certificate, Level, Outcome, Skipped
 from taskweave.testing.checks.registry import Check, checks
-from taskweave.testing.concurrent import check_concurrent
+from taskweave.testing.concurrent import check_concurrent, concurrent_names
+from taskweave.testing.faults import check_faults, faults_names
 from taskweave.testing.pair import Pair
 from taskweave.testing.places import MakeStore
-from taskweave.testing.several import NotAsked, check_several
+from taskweave.testing.several import CHECKS, NotAsked, check_several
 from taskweave.testing.skipping import abilities_missing, hooks_missing
 
 Report: TypeAlias = Callable[[Outcome], object]
@@ -59,10 +60,18 @@ async def check_store(
         missing = hooks_missing(make_store)
         skipped += missing
         if not missing:
-            from taskweave.testing.faults import check_faults
-
             await run.together("faults", check_faults)
     return Certificate(run.url, _backend(), version("taskweave"), level, seed, tuple(run.outcomes), tuple(skipped))
+
+
+def names(level: Level) -> list[str]:
+    """The names of all checks of a level and of those below it."""
+    found = [*(check.name for check in checks()), *CHECKS]
+    if level != "basic":
+        found += concurrent_names()
+    if level == "faults":
+        found += faults_names()
+    return found
 
 
 def _backend() -> str:
