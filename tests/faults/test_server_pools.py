@@ -107,6 +107,9 @@ async def test_callers_that_are_cancelled_leave_no_connection_behind(server: Ser
                 await store.apply(Count())
                 await store.apply(Enqueue((Spec(f"j{number}", "t", "q", b"[]"),)))
 
+        async with anyio.create_task_group() as group:  # asyncpg says aloud what a cancelled login leaves behind
+            for _ in range(4 * POOL):
+                group.start_soon(store.apply, Count())
         for _ in range(4):
             async with anyio.create_task_group() as group:
                 for number in range(100):
