@@ -8,30 +8,23 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from attrs import frozen
 
+from taskweave.cli.finding_values import Finding as Finding
+from taskweave.cli.finding_values import Level
 from taskweave.cli.output import span
+from taskweave.cli.server_findings import clock_apart, server_findings
 from taskweave.core.ids import MINUTE, SECOND, Micros
 from taskweave.core.job import Job, State
 from taskweave.core.verbs import Stats
-
-Level: TypeAlias = Literal["ok", "warning", "problem"]
 
 WAITING_TOO_LONG_US: Final[Micros] = MINUTE
 CLOCK_AHEAD_US: Final[Micros] = SECOND
 DISK_FREE_MIN: Final = 100 << 20
 DISK_FREE_LOW: Final = 0.05  # of the whole
 WAL_LONG: Final = 256 << 20
-
-
-@frozen
-class Finding:
-    check: str
-    level: Level
-    text: str
-    remedy: str = ""
 
 
 @frozen
@@ -74,7 +67,10 @@ def store_findings(seen: Seen) -> Iterator[Finding]:
     if path is not None:
         usage = shutil.disk_usage(Path(str(path)).parent)
         yield disk(usage.free, usage.total)
-    yield clock(seen)
+        yield clock(seen)
+    else:
+        yield from server_findings(seen.facts)
+        yield clock_apart(seen.stats.now, seen.wall)
     yield from waiting(seen.stats)
     yield leases(seen)
     yield dead(seen.stats)
@@ -88,9 +84,8 @@ def shape(seen: Seen) -> Iterator[Finding]:
         yield Finding("schema", "problem", problem, remedy)
     if not seen.problems:
         yield Finding("schema", "ok", f"schema version {facts.get('schema_version')}, nothing missing or damaged")
-    if "survives" in facts:
-        yield Finding("durability", "ok", durability(str(facts["survives"])))
     if "sqlite_version" in facts:
+        yield Finding("durability", "ok", durability(str(facts["survives"])))
         yield sqlite_version(str(facts["sqlite_version"]), bug=bool(facts.get("wal_reset_bug")))
     yield from file(facts)
 
