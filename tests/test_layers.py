@@ -76,7 +76,7 @@ ALLOWED_MACHINERY = {
     ("cli/worker.py", "signal"): "a worker that waits for its store ends at a signal",
     ("cli/dev.py", "signal"): "stops the worker that it restarts",
     ("cli/dev.py", "subprocess"): "starts it",
-    ("stores/mysql.py", "threading"): "wakes listeners of other loops",
+    ("stores/_mysql/opened.py", "threading"): "wakes listeners of other loops",
     ("stores/memory.py", "threading"): "the lock around the queue machine; wakes waiters of other loops",
     ("stores/sqlite.py", "threading"): "the lock that makes one writer of all users of a connection",
     ("stores/_sqlite/watch.py", "threading"): "one watcher of a file for all its listeners",

@@ -4,7 +4,7 @@ Rules
   one crossing  each op crosses to the driver's side as a whole (`_mysql.session`), where it is one transaction
   connections   at most `pool_max`, counted here, on the caller's side: waiting for one can be cancelled, and an op that
                 never got one was not applied
-  writes        cannot be cancelled once they are sent: they are shielded, with a deadline, in `within` alone.
+  writes        cannot be cancelled once they are sent: they are shielded, with a deadline, in `_mysql.opened` alone.
                 Past the deadline the answer is StoreUnavailable with applied="unknown", and the op is to be resent as
                 it was; the server is told to end what it was still doing
   store time    is the server's clock, one reading for each op
@@ -14,80 +14,29 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from math import inf
 from ssl import SSLContext
-from threading import Lock
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
-import anyio
-from attrs import define, evolve, field, frozen
+from attrs import evolve
 
-from taskweave._bridge import Bridge, open_bridge
+from taskweave._bridge import open_bridge
 from taskweave.abc import StoreTransaction
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX
 from taskweave.core.ids import Duration, Micros, span_us
 from taskweave.core.verbs import Enqueue, Enqueued, Op
-from taskweave.exceptions import NotOpen, StoreReadOnly, StoreUnavailable
-from taskweave.stores._mysql.address import Address, checked_namespace, checked_pool, parsed
+from taskweave.exceptions import NotOpen, StoreReadOnly
+from taskweave.stores._mysql.address import checked_namespace, checked_pool, parsed
 from taskweave.stores._mysql.inside import MySQLBlock, enqueue_on
-from taskweave.stores._mysql.opening import open_session
+from taskweave.stores._mysql.opened import Listeners, Opened, Settings
 from taskweave.stores._mysql.schema import schema_sql as schema_sql
-from taskweave.stores._mysql.session import Session
 from taskweave.stores._server.transaction import transaction
 from taskweave.stores._server.verbs import READS
 from taskweave.stores.wakeups import Listener, wake_touched
 
 A = TypeVar("A")
-T = TypeVar("T")
-
-CALL_DEADLINE_S: Final = 10.0
-CLOSE_DEADLINE_S: Final = 5.0
-
-
-@frozen
-class Settings:
-    """What a store is opened with."""
-
-    address: Address
-    create: bool = True
-    read_only: bool = False
-    aging_us: Micros | None = None  # None: as the schema has it; 0: none
-    payload_bytes_max: int = PAYLOAD_BYTES_MAX
-
-
-@define
-class PoolUse:
-    """How the connections of a store were shared: times in microseconds."""
-
-    pool_max: int
-    waits: int = 0  # ops that had to wait for a connection
-    waited_us: int = 0
-    waiting: int = 0  # ops that wait now
-    used: int = 0  # ops that have one now
-    used_most: int = 0
-    slots: anyio.Semaphore = field(init=False)
-    transactions: anyio.Semaphore = field(init=False)  # of the user's, which last as long as the user wants
-
-    def __attrs_post_init__(self) -> None:
-        self.slots = anyio.Semaphore(self.pool_max, fast_acquire=True)
-        self.transactions = anyio.Semaphore(max(1, self.pool_max - 1), fast_acquire=True)
-
-
-@define
-class Listeners:
-    """Those who listen to the stores made from one another, whatever thread they live in."""
-
-    all: tuple[Listener, ...] = ()  # replaced, never changed, so that it is read without the lock
-    _lock: Lock = field(factory=Lock, init=False)
-
-    def add(self, listener: Listener) -> None:
-        with self._lock:
-            self.all = (*self.all, listener)
-
-    def remove(self, listener: Listener) -> None:
-        with self._lock:
-            self.all = tuple(other for other in self.all if other is not listener)
 
 
 class MySQLTaskStore:
@@ -129,7 +78,7 @@ class MySQLTaskStore:
             payload_bytes_max=payload_bytes_max,
         )
         self._shared = Listeners()
-        self._opened: _Opened | None = None
+        self._opened: Opened | None = None
         self._exits: AsyncExitStack | None = None
 
     @property
@@ -142,7 +91,7 @@ class MySQLTaskStore:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as exits:
             bridge = await exits.enter_async_context(open_bridge())
-            opened = _Opened(bridge, self._settings)
+            opened = Opened(bridge, self._settings)
             exits.push_async_callback(opened.close)
             await opened.open()
             self._opened = opened
@@ -193,6 +142,16 @@ class MySQLTaskStore:
         settings = self._settings
         return await enqueue_on(tx, settings.address.namespace, op, settings.payload_bytes_max, self.url)
 
+    async def facts(self) -> dict[str, Any]:
+        """What is worth knowing about the server, the tables and the pool; spans in microseconds. Raises StoreError."""
+        opened = self._open()
+        return {**await opened.within(True, opened.session.facts), **opened.use.facts()}
+
+    async def check(self) -> list[str]:
+        """What is wrong with the schema or the rows, a sentence each; reads everything. Raises StoreError."""
+        opened = self._open()
+        return await opened.within(True, opened.session.check, deadline_s=inf)
+
     async def drop(self) -> None:
         """Remove everything of this namespace, jobs and schema. Raises StoreError."""
         opened = self._open()
@@ -222,95 +181,7 @@ class MySQLTaskStore:
         finally:
             self._shared.remove(listener)
 
-    def _open(self) -> _Opened:
+    def _open(self) -> Opened:
         if self._opened is None:
             raise NotOpen("store")
         return self._opened
-
-
-class _Opened:
-    """An open store: its session on the driver's side, and the places in its pool on this side."""
-
-    def __init__(self, bridge: Bridge, settings: Settings) -> None:
-        self.bridge = bridge
-        self.settings = settings
-        self.session: Session
-        self.use = PoolUse(settings.address.pool_max)
-        self._is_open = False
-
-    async def open(self) -> None:
-        settings = self.settings
-        with anyio.move_on_after(CALL_DEADLINE_S):
-            self.session = await self.bridge.run(
-                open_session,
-                settings.address,
-                settings.create,
-                settings.read_only,
-                settings.aging_us,
-                settings.payload_bytes_max,
-            )
-            self._is_open = True
-            return
-        raise StoreUnavailable(settings.address.url, f"it could not be opened within {CALL_DEADLINE_S:g} s")
-
-    async def close(self) -> None:
-        if self._is_open:
-            with anyio.move_on_after(CLOSE_DEADLINE_S, shield=True):
-                await self.bridge.run(self.session.pool.close)
-
-    async def within(self, reading: bool, run: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run it with a connection; a write goes on whatever becomes of the caller: the one place for that."""
-        use = self.use
-        try:
-            use.slots.acquire_nowait()
-        except anyio.WouldBlock:
-            await self._wait_for_a_connection()
-        use.used += 1
-        use.used_most = max(use.used_most, use.used)
-        try:
-            return await self._bounded(reading, run, *args)
-        finally:
-            use.used -= 1
-            use.slots.release()
-
-    @asynccontextmanager
-    async def place(self) -> AsyncGenerator[None]:
-        """A connection's place for a transaction of the user's; one place, if there are two, is left to ops."""
-        use = self.use
-        async with use.transactions:
-            try:
-                use.slots.acquire_nowait()
-            except anyio.WouldBlock:
-                await self._wait_for_a_connection()
-            use.used += 1
-            use.used_most = max(use.used_most, use.used)
-            try:
-                yield
-            finally:
-                use.used -= 1
-                use.slots.release()
-
-    async def finish(self, run: Callable[[], Awaitable[T]]) -> T:
-        """The end of such a transaction, which goes on whatever becomes of the caller."""
-        return await self._bounded(False, run)
-
-    async def _bounded(self, reading: bool, run: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """The one place for the shield of writes, and for the deadline of everything."""
-        with anyio.move_on_after(CALL_DEADLINE_S, shield=not reading):
-            return await self.bridge.run(run, *args)
-        problem = f"no answer within {CALL_DEADLINE_S:g} s"
-        raise StoreUnavailable(self.settings.address.url, problem, applied="no" if reading else "unknown")
-
-    async def _wait_for_a_connection(self) -> None:
-        use, began = self.use, anyio.current_time()
-        use.waits += 1
-        use.waiting += 1
-        try:
-            with anyio.move_on_after(CALL_DEADLINE_S):
-                await use.slots.acquire()
-                return
-        finally:
-            use.waiting -= 1
-            use.waited_us += int((anyio.current_time() - began) * 1e6)
-        problem = f"all {use.pool_max} connections were in use for {CALL_DEADLINE_S:g} s; raise pool_max, or ask less"
-        raise StoreUnavailable(self.settings.address.url, problem)

@@ -25,6 +25,9 @@ ROLLBACK_DEADLINE_S: Final = 1.0
 KILL_DEADLINE_S: Final = 2.0
 CLOSE_DEADLINE_S: Final = 2.0
 NO_SUCH_SESSION: Final = 1094
+# A worker that is frozen between two statements keeps its locks from everybody. More than half of the default lease,
+# which a transaction of the user's may last.
+IDLE_TRANSACTION_MAX_S: Final = 20
 STATEMENT_MAX_S: Final = 9.5  # less than the deadline of a call, so that no statement outlives the caller long
 
 SQL_MODE: Final = "'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
@@ -34,7 +37,9 @@ _SETTINGS: Final = (
     "SET NAMES utf8mb4",
     "SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = 5, sql_notes = 0, autocommit = 1",
 )
-_OF_MARIADB: Final = f"SET SESSION max_statement_time = {STATEMENT_MAX_S}"
+_OF_MARIADB: Final = (
+    f"SET SESSION max_statement_time = {STATEMENT_MAX_S}, idle_transaction_timeout = {IDLE_TRANSACTION_MAX_S}"
+)
 _OF_MYSQL: Final = f"SET SESSION max_execution_time = {int(STATEMENT_MAX_S * 1000)}"
 
 

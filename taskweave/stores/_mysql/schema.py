@@ -7,7 +7,7 @@ which ends with the connection, and looks again once it has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from attrs import frozen
@@ -22,13 +22,11 @@ from taskweave.stores._mysql.statements import (
     COLLATION,
     COLLATION_OF_MYSQL,
     VERSION,
-    Statement,
     migrations,
     statements,
 )
 
 LOCK_WAIT_S: Final = 8
-TABLES: Final = 4
 _MISSING_RIGHTS: Final = frozenset({1044, 1142, 1227})
 _NO_TABLE: Final = 1146
 
@@ -114,9 +112,9 @@ async def _migrate(link: MySQLLink, namespace: str, collation: str, url: str, ve
         raise SchemaTooOld(url, f"{problem} ({error.args[1]})") from error
 
 
-async def drop(connection: Connection, named: Mapping[str, Statement]) -> None:
+async def drop(link: MySQLLink) -> None:
     """Remove everything of the namespace."""
-    await MySQLLink(connection, named).execute("drop")
+    await link.execute("drop")
 
 
 def split(script: str) -> Iterator[str]:

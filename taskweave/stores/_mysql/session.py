@@ -7,8 +7,8 @@ sent, nothing has happened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
 
 import anyio
 from attrs import define, field
@@ -17,12 +17,15 @@ from taskweave.core.ids import Micros
 from taskweave.core.verbs import Op
 from taskweave.stores._mysql.driver import Connection
 from taskweave.stores._mysql.errors import MET, converted, errno, is_driver_error
+from taskweave.stores._mysql.inspect import facts, problems
 from taskweave.stores._mysql.link import BYTES_MAX, MySQLLink
 from taskweave.stores._mysql.pool import Pool
 from taskweave.stores._mysql.schema import drop
 from taskweave.stores._mysql.statements import COLLATION, Statement, statements
 from taskweave.stores._server.turn import begin
 from taskweave.stores._server.verbs import READS, WRITES, Verb
+
+T = TypeVar("T")
 
 TRIES_MAX: Final = 12  # of a transaction that meets others
 PAUSE_S: Final = 0.002  # before the second try; doubled for each further one
@@ -56,25 +59,54 @@ class Session:
             return await self._patiently(READING, READS[type(op)], op, at)
         return await self._patiently(WRITING, verb, op, at)
 
+    async def facts(self) -> dict[str, Any]:
+        """What is worth knowing of the server and of this side's connections. Raises StoreError."""
+        namespace, pool = self.pool.address.namespace, self.pool
+        found = await self._outside(lambda connection: facts(self._link(connection), namespace))
+        return {
+            **found,
+            "pool_size": pool.size,
+            "pool_opened": pool.opened,
+            "sessions_killed": pool.killed,
+            "transactions_repeated": self.retries,
+        }
+
+    async def check(self) -> list[str]:
+        """What is wrong with the schema or the rows. Raises StoreError."""
+        namespace = self.pool.address.namespace
+
+        async def look(connection: Connection) -> list[str]:
+            link = self._link(connection)
+            for text in READING.split(b"; "):
+                await link.run(text)
+            found = await problems(link, namespace, self.collation)
+            await link.run(b"ROLLBACK")
+            return found
+
+        return await self._outside(look)
+
     async def drop(self) -> None:
         """Remove everything of the namespace. Raises StoreError."""
-        connection = await self._connected()
-        try:
-            await drop(connection, self.statements)
-        except BaseException as error:
-            await self.pool.give_up(connection, cancelled=not isinstance(error, Exception))
-            if is_driver_error(error):
-                raise converted(error, self.url, committing=True) from error
-            raise
-        self.pool.give_back(connection)
+        await self._outside(lambda connection: drop(self._link(connection)), committing=True)
 
-    async def _connected(self) -> Connection:
+    async def _outside(self, work: Callable[[Connection], Awaitable[T]], *, committing: bool = False) -> T:
+        """Something that is no op, on a connection of the pool."""
         try:
-            return await self.pool.take()
+            connection = await self.pool.take()
+            try:
+                answer = await work(connection)
+            except BaseException as error:
+                await self.pool.give_up(connection, cancelled=not isinstance(error, Exception))
+                raise
         except Exception as error:
             if is_driver_error(error):
-                raise converted(error, self.url) from error
+                raise converted(error, self.url, committing=committing) from error
             raise
+        self.pool.give_back(connection)
+        return answer
+
+    def _link(self, connection: Connection) -> MySQLLink:
+        return MySQLLink(connection, self.statements, self.bytes_max)
 
     async def _patiently(self, kind: bytes, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
         for turn in range(TRIES_MAX):

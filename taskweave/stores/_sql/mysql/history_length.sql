@@ -1,0 +1,1 @@
+SHOW GLOBAL STATUS LIKE 'Innodb_history_list_length';
