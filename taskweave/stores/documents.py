@@ -1,4 +1,4 @@
-"""The two JSON documents of a job, shared by the stores that keep rows: what of its spec and of its life differs from the defaults.
+"""The two JSON documents of a job in stores that keep rows: what of its spec and of its life differs from defaults.
 
 A plain job has NULL in both, and pays nothing for the features it does not use. Jobs of one task share the rest of
 their specs, so texts and values are kept in bounded caches and neither encoding nor decoding is paid per job.
