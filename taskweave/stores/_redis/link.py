@@ -132,7 +132,8 @@ class Link:
             return refused(ResponseError(f"MOVED {error}"), self.address.shown, sent=True)
         untyped: Any = error
         place: Place = (untyped.host or self._place[0], untyped.port)  # no host: the node does not know its own name
-        return _Moved(self.address.shown, str(error), place, isinstance(error, AskError))
+        asking = not isinstance(error, MovedError)  # to the driver a move is a kind of asking
+        return _Moved(self.address.shown, str(error), place, asking)
 
     async def _go(self, place: Place) -> None:
         """Ask this node from now on."""
