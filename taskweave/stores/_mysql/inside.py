@@ -244,10 +244,10 @@ class PyMySQLLink(ForeignLink):
             return text.encode("utf-8")
         return super().literal(value)
 
-    async def run(self, sql: bytes) -> Sequence[Record]:
+    async def run(self, sql: bytes) -> Sequence[tuple[Any, ...]]:
         cursor: Any = self._cursor
         cursor.execute(sql)
-        rows: Sequence[Record] = cursor.fetchall()
+        rows: Sequence[tuple[Any, ...]] = cursor.fetchall()
         return rows
 
 
