@@ -1,25 +1,40 @@
 """Everything that must pass: `pip install nox && nox`.
 
-Every session installs what it needs into a fresh virtual environment, so that a missing install step shows. The whole
-suite runs on the oldest Python and on newer ones, on each event loop; an interpreter that the machine does not have is
-skipped. The last session prints the acceptance table from what the others recorded.
+Every session installs what it needs into a fresh virtual environment, so that a missing install step shows. An
+interpreter that the machine does not have is skipped. The last session prints the acceptance table from what the others
+recorded.
+
+What runs where. Every test runs on the oldest Python, on asyncio and on trio. uvloop takes the place of asyncio's loop
+and of nothing else, so what a loop could change runs there: the runtime, the API, the bridge, the stores. Each newer
+Python runs everything once, 3.12 on asyncio and 3.13 on trio, but harms no servers: what a killed server does to a
+worker depends on the driver and on the loop, not on the interpreter.
 
     nox -s lint                        one session
     nox -s "tests-3.11(loop='trio')" -- -x -k sqlite      with arguments for pytest
     nox -s acceptance                  the table alone: runs just the tests that prove a row
+
+`.ci/run` runs two halves of the sessions side by side; TASKWEAVE_RECORDS is where they leave what they proved.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import nox
 
-OLDEST, NEWER = "3.11", ["3.12", "3.13"]
-RECORDS = Path(__file__).parent / ".nox" / "records"
+OLDEST, NEWER = "3.11", {"3.12": "asyncio", "3.13": "trio"}
+RECORDS = Path(os.environ.get("TASKWEAVE_RECORDS", Path(__file__).parent / ".nox" / "records"))
 GROUPS = nox.project.load_toml("pyproject.toml")
 APART = ["--ignore=tests/test_docs.py", "--ignore=tests/test_examples.py"]  # the session docs runs them
+OF_THE_LOOP = [
+    "tests/runtime",
+    "tests/api",
+    "tests/stores",
+    "tests/test_bridge.py",
+    "tests/faults/test_store_outage.py",
+]
 
 nox.needs_version = ">=2025.10.14"
 nox.options.default_venv_backend = "venv"
@@ -36,13 +51,19 @@ def _install(session: nox.Session, *groups: str, extras: str = "[all]") -> None:
     session.install(f".{extras}", *wanted)
 
 
-def _pytest(session: nox.Session, *args: str, loops: str = "asyncio,trio", via: str = "pytest", **env: str) -> None:
-    """Run pytest against the installed package, and keep what each test proves for the session acceptance."""
+def _record(session: nox.Session) -> Path:
+    """A new file for what this session proves; several of nox may run at once."""
     RECORDS.mkdir(parents=True, exist_ok=True)
-    record = RECORDS / f"{len(recorded):02}.json"
+    name = "".join(letter if letter.isalnum() else "-" for letter in session.name)
+    record = RECORDS / f"{name}-{len(recorded):02}.json"
     record.unlink(missing_ok=True)
     recorded.append(str(record))
-    env |= {"TASKWEAVE_TEST_BACKENDS": loops, "TASKWEAVE_ACCEPTANCE": str(record)}
+    return record
+
+
+def _pytest(session: nox.Session, *args: str, loops: str = "asyncio,trio", via: str = "pytest", **env: str) -> None:
+    """Run pytest against the installed package, and keep what each test proves for the session acceptance."""
+    env |= {"TASKWEAVE_TEST_BACKENDS": loops, "TASKWEAVE_ACCEPTANCE": str(_record(session))}
     session.run(*via.split(), *args, *session.posargs, env=env)
 
 
@@ -53,9 +74,7 @@ def _prove(session: nox.Session, row: int, what: str, *command: str) -> None:
         session.run(*command)
         outcome = "passed"
     finally:
-        record = RECORDS / f"{len(recorded):02}.json"
-        record.write_text(json.dumps({row: {what: outcome}}), encoding="utf-8")
-        recorded.append(str(record))
+        _record(session).write_text(json.dumps({row: {what: outcome}}), encoding="utf-8")
 
 
 @nox.session(python=OLDEST)
@@ -72,22 +91,25 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 @nox.parametrize("loop", ["asyncio", "uvloop", "trio"])
 def tests(session: nox.Session, loop: str) -> None:
-    """The whole suite on the oldest Python, once for each event loop; what uses no loop runs with the first."""
-    _install(session, "test", "lint")
-    _pytest(session, "tests", *APART, loops=loop, TASKWEAVE_TEST_ONLY_LOOPS="" if loop == "asyncio" else "1")
+    """The whole suite on asyncio and trio; what uses no loop runs with the first. On uvloop what a loop can change."""
+    _install(session, "test", "lint", "servers")
+    where = OF_THE_LOOP if loop == "uvloop" else ["tests", *APART]
+    _pytest(session, *where, loops=loop, TASKWEAVE_TEST_ONLY_LOOPS="" if loop == "asyncio" else "1")
 
 
-@nox.session(python=NEWER)
+@nox.session(python=list(NEWER))
 def tests_newer(session: nox.Session) -> None:
-    """The whole suite on newer Pythons and every loop; what the type checkers say does not depend on them."""
+    """The suite once on each newer Python; what the type checkers say, and how servers die, does not depend on them."""
     _install(session, "test")
-    _pytest(session, "tests", *APART, "--ignore=tests/test_typing.py", loops="asyncio,uvloop,trio")
+    loop = NEWER[str(session.python)]
+    _pytest(session, "tests", *APART, "--ignore=tests/test_typing.py", loops=loop, TASKWEAVE_TEST_SERVERS="none")
+    _pytest(session, "tests/stores", loops=loop)
 
 
 @nox.session(python=OLDEST)
 def properties(session: nox.Session) -> None:
     """The state machines and properties, under coverage: every branch of the core that can be taken is taken."""
-    _install(session, "test", "coverage")
+    _install(session, "test", "coverage", "servers")
     _pytest(session, "property_tests", "tests/core", via="coverage run -m pytest")
     _prove(session, 130, "coverage of taskweave/core", "coverage", "report")
 
@@ -109,7 +131,8 @@ def packaging(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def acceptance(session: nox.Session) -> None:
     """The acceptance table, from this run's records; alone, it first runs the tests that prove a row."""
-    if not recorded:
-        _install(session, "test", "lint")
+    of_lanes = sorted(str(each) for each in RECORDS.glob("*.json")) if "TASKWEAVE_RECORDS" in os.environ else []
+    if not recorded and not of_lanes:
+        _install(session, "test", "lint", "servers")
         _pytest(session, "-m", "proves", "tests", "tests/packaging", "property_tests")
-    session.run("python", "tests/acceptance.py", *recorded)
+    session.run("python", "tests/acceptance.py", *(of_lanes or recorded))

@@ -19,7 +19,7 @@ def required(kind: str, *, private: bool = False) -> None:
     """Skip the test when there is no server of this kind; fail it in continuous integration."""
     reason = servers.missing(kind, private=private)
     if reason is not None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+        (pytest.fail if os.environ.get("CI") == "true" and not servers.left_out() else pytest.skip)(reason)
 
 
 @pytest.fixture(scope="session")

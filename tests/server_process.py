@@ -65,10 +65,16 @@ def reachable(program: Path, keep_in: Path) -> Path:
     """The program where `nobody` can run it: a virtual environment under /root is closed to everybody else."""
     if os.geteuid() != 0 or _open_to_all(program.parent):
         return program
-    home = program.parent.parent  # bin/ beside lib/ and share/
+    package = program.parents[2]  # of a wheel: package/pginstall/bin, with its libraries in package.libs
+    home, whole = (
+        (package.parent, (package.name, f"{package.name}.libs"))
+        if "site-packages" in package.parts
+        else (program.parents[2], (program.parents[1].name,))
+    )
     copied = keep_in / "program"
-    if not copied.exists():
-        shutil.copytree(home, copied, symlinks=True)
+    for name in whole:
+        if (home / name).exists() and not (copied / name).exists():
+            shutil.copytree(home / name, copied / name, symlinks=True)
     return copied / program.relative_to(home)
 
 
