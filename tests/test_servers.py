@@ -1,4 +1,4 @@
-"""The test servers themselves: what is missing is said, in continuous integration it fails, and none outlives its test."""
+"""The test servers themselves: what is missing is said, in CI it fails, and none outlives its test."""
 
 from __future__ import annotations
 
