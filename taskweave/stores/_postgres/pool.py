@@ -27,6 +27,7 @@ SETTINGS: Final = {
     "lock_timeout": "5000",
     "idle_in_transaction_session_timeout": "12000",
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "jit": "off",

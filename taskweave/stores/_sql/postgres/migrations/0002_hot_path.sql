@@ -143,7 +143,7 @@ BEGIN
         job.cancel
     FROM taskweave.job
     WHERE
-        job.cancel IS NOT NULL
+        job.cancel IS NOT NULL AND job.claim > 0
         AND p_member = (SELECT claim.member FROM taskweave.claim WHERE claim.number = job.claim);
 
     -- A repeated claim answers what still runs under it.
