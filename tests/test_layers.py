@@ -90,6 +90,7 @@ DRIVERS = {
     "click": ("cli/", "__main__.py"),
     "rich": ("cli/", "__main__.py"),
     "asyncmy": ("stores/_mysql/",),
+    "redis": ("stores/_redis/",),
 }
 
 UNSAFE = re.compile(r"(pickle|_pickle|marshal|shelve|dill|cloudpickle|yaml|jsonpickle)$")
