@@ -58,6 +58,7 @@ async def pay(n: int, ctx: Ctx = inject()) -> int | None:
         return n
     async with ctx.transaction() as tx:
         await tx.execute(INSERT, n)
+        note("inserted", n)
         await held("inside")
         at("inside", n)
         tx.result = n

@@ -181,6 +181,27 @@ async def test_a_frozen_worker_comes_back_too_late_and_nothing_of_it_is_kept(pay
     assert await payers.judge([id]) == {State.SUCCEEDED: 1}
 
 
+@pytest.mark.proves(43)
+@pytest.mark.parametrize("payers", [kind for kind in KINDS if kind != "sqlite"], indirect=True)
+async def test_one_that_is_frozen_in_its_block_cannot_commit_it_later(payers: Payers) -> None:
+    """On servers others go on meanwhile; on SQLite the file is locked until the process goes on or dies."""
+    hold = payers.folder / "hold"
+    hold.touch()
+    (id,) = await payers.enqueue(range(1))
+    frozen = payers.worker(hold="inside")
+    await until(lambda: payers.count("inserted")[0] == 1)
+    frozen.send_signal(signal.SIGSTOP)
+    payers.worker()
+    await payers.finished([id])
+    hold.unlink()
+    frozen.send_signal(signal.SIGCONT)
+    frozen.send_signal(signal.SIGTERM)
+    await anyio.to_thread.run_sync(frozen.wait, 30)
+    assert payers.count("start")[0] == 2, "the job was never taken over: the test would prove nothing"
+    assert await payers.judge([id]) == {State.SUCCEEDED: 1}
+    assert await payers.ledger.rows() == [0]
+
+
 async def test_settled_outside_of_the_transaction_the_same_kill_is_seen(payers: Payers) -> None:
     """The bug, planted: a kill between the user's commit and the settlement leaves an effect without its success."""
     ids = await payers.enqueue(range(1))

@@ -1,8 +1,8 @@
 """A transaction of the user's on the store's own server, from the loop that uses it: `store.transaction()`.
 
 It is a connection of the store's own for as long as its block lasts. Each statement crosses to the driver's side by
-itself, since the user decides what comes next; what must not be torn, the commit and the rollback, crosses as a whole
-and is shielded, with a deadline, by the store.
+itself, since the user decides what comes next. What must not be torn (the beginning, the commit, the rollback) crosses
+as a whole and is shielded, with a deadline, by the store.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def transaction(bridge: Bridge, block: Block, finish: Finish) -> AbstractAsyncCo
 @asynccontextmanager
 async def _transaction(bridge: Bridge, block: Block, finish: Finish) -> AsyncGenerator[ServerTransaction]:
     try:
-        await bridge.run(block.begin)
+        await finish(block.begin)  # drivers do not take it well when they are cancelled while they connect
         tx = ServerTransaction(bridge, block)
         yield tx
     except BaseException as error:
