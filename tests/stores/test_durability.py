@@ -6,19 +6,19 @@ disk) cannot be had in a test; the page says so where it matters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.lowlevel
 import pytest
 from every_kind import spec
+from package_source import ROOT
 from servers import Server
 
 from taskweave.connect import connect
 from taskweave.core.verbs import Enqueue, Load
 from taskweave.exceptions import StoreMissing, StoreUnavailable
-
-pytestmark = pytest.mark.anyio
 
 Private = Callable[..., Server]
 NAMESPACE = "durable"
@@ -53,6 +53,7 @@ def crash(server: Server) -> None:
 
 @pytest.mark.proves(133)
 @pytest.mark.parametrize("kind", ["postgres", "mysql", "redis"])
+@pytest.mark.anyio
 async def test_a_careful_server_keeps_what_it_answered(private_server: Private, kind: str) -> None:
     """PostgreSQL and MariaDB as they come, Redis with appendonly yes and appendfsync always."""
     server = private_server(kind, durable=True)
@@ -63,6 +64,7 @@ async def test_a_careful_server_keeps_what_it_answered(private_server: Private, 
 
 
 @pytest.mark.proves(133)
+@pytest.mark.anyio
 async def test_redis_that_writes_every_second_keeps_what_it_answered_when_it_is_killed(private_server: Private) -> None:
     """The system has it already; a power cut would take the second that the disk has not."""
     server = private_server("redis", durable=True, appendfsync="everysec")
@@ -72,6 +74,7 @@ async def test_redis_that_writes_every_second_keeps_what_it_answered_when_it_is_
 
 
 @pytest.mark.proves(133)
+@pytest.mark.anyio
 async def test_redis_without_persistence_loses_everything_and_says_so(private_server: Private) -> None:
     """A store that is gone is no empty store: who has it open is refused, instead of waiting for ever."""
     server = private_server("redis")
@@ -85,6 +88,7 @@ async def test_redis_without_persistence_loses_everything_and_says_so(private_se
 
 
 @pytest.mark.proves(133)
+@pytest.mark.anyio
 async def test_redis_with_snapshots_alone_loses_what_came_after_the_last_one(private_server: Private) -> None:
     server = private_server("redis", save="3600 1")
     await enqueued(server, "first")
@@ -95,6 +99,7 @@ async def test_redis_with_snapshots_alone_loses_what_came_after_the_last_one(pri
 
 
 @pytest.mark.proves(133)
+@pytest.mark.anyio
 async def test_postgres_without_synchronous_commit_loses_the_last_moments(private_server: Private) -> None:
     server = private_server("postgres", durable=True, synchronous_commit="off", wal_writer_delay="10s")
     await enqueued(server, "first")
@@ -105,6 +110,7 @@ async def test_postgres_without_synchronous_commit_loses_the_last_moments(privat
 
 
 @pytest.mark.proves(133)
+@pytest.mark.anyio
 async def test_mariadb_that_writes_its_log_by_the_clock_loses_the_last_moments(private_server: Private) -> None:
     settings = {"innodb_flush_log_at_trx_commit": 0, "innodb_flush_log_at_timeout": 2_700}
     server = private_server("mysql", durable=True, **settings)
@@ -114,3 +120,26 @@ async def test_mariadb_that_writes_its_log_by_the_clock_loses_the_last_moments(p
     await enqueued(server, "second")
     crash(server)
     assert await there(server, "first", "second") == [True, False]
+
+
+@pytest.mark.proves(133)
+@pytest.mark.anyio
+async def test_memory_ends_with_its_process() -> None:
+    """Nothing of it is anywhere else: another store at the same address knows nothing of it."""
+    async with connect("memory://") as store, connect("memory://") as other:
+        await store.apply(Enqueue((spec("first"),)))
+        assert await other.apply(Load(("first",))) == (None,)
+
+
+@pytest.mark.proves(133, 134)
+def test_the_page_names_tests_that_there_are() -> None:
+    """Each line of the table of durability names the test that shows it."""
+    page = (ROOT / "docs/explanation/stores.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", page)
+    assert len(named) >= 11
+    for path, name in named:
+        source = (ROOT / path).read_text(encoding="utf-8")
+        assert not name or f"def {name}(" in source, f"{path} has no test {name}"
+    assert "SQLite to develop" in page
+    assert "PostgreSQL in production" in page
+    assert "Redis where speed matters more than the last second" in page

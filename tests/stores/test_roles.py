@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -240,6 +241,26 @@ async def test_a_reader_looks_and_does_nothing_else(site: Site) -> None:
     result = await anyio.to_thread.run_sync(CliRunner().invoke, root, listing)
     assert result.exit_code == 0, result.output
     assert PASSWORD not in result.output
+
+
+@pytest.mark.proves(131)
+@pytest.mark.parametrize("role", ["worker", "reader"])
+async def test_the_doctor_needs_no_more_rights_than_they_have(site: Site, role: str) -> None:
+    examined = ["doctor", "--json", "--store", site.url(role)]
+    result = await anyio.to_thread.run_sync(CliRunner().invoke, root, examined)
+    findings = {finding["check"]: finding["level"] for finding in json.loads(result.stdout)["findings"]}
+    assert (findings["store"], findings["schema"]) == ("ok", "ok"), result.output
+    assert PASSWORD not in result.output
+
+
+@pytest.mark.proves(131)
+async def test_users_of_redis_may_not_touch_the_server(site: Site) -> None:
+    if site.kind != "redis":
+        pytest.skip("of Redis' commands")
+    for command in ("FLUSHALL", "CONFIG SET save x", "KEYS *", "SHUTDOWN NOSAVE", "SET {other}:a b"):
+        for role in ("worker", "reader"):
+            with pytest.raises(Exception, match=r"(?i)no permissions"):
+                await anyio.to_thread.run_sync(site.ask, role, command)
 
 
 @pytest.mark.proves(131)
