@@ -17,6 +17,7 @@ Facts: TypeAlias = Mapping[str, Any]
 CLOCK_APART_US: Final[Micros] = SECOND
 USED_MUCH: Final = 0.8  # of connections or memory
 USED_TOO_MUCH: Final = 0.95
+UNPURGED_MANY: Final = 1_000_000  # transactions
 DEAD_ROWS_MANY: Final = 50_000  # and more than there are jobs
 
 _OFF: Final = ("0", "no", "off", "OFF")
@@ -75,6 +76,10 @@ def _mysql(facts: Facts) -> Iterator[Finding]:
         yield Finding("server", "problem", "it is read only: a replica takes no writes", "use the primary's address")
     yield _mysql_durability(facts)
     yield from _share("connections", facts.get("connections"), facts.get("connections_max"), "raise max_connections")
+    unpurged = facts.get("unpurged_transactions") or 0
+    if unpurged > UNPURGED_MANY:
+        text = f"{unpurged:,} transactions are not purged: some old one is open, and claims grow slow"
+        yield Finding("purge", "warning", text, "end old open transactions (information_schema.innodb_trx names them)")
 
 
 def _mysql_durability(facts: Facts) -> Finding:

@@ -163,6 +163,7 @@ def test_good_facts_have_no_finding(facts: dict[str, Any]) -> None:
         ({**MYSQL, "innodb_flush_log_at_trx_commit": "2"}, "durability", "warning"),
         ({**MYSQL, "innodb_doublewrite": "OFF"}, "durability", "problem"),
         ({**MYSQL, "log_bin": 1, "sync_binlog": 0}, "durability", "warning"),
+        ({**MYSQL, "unpurged_transactions": 2_000_000}, "purge", "warning"),
         ({**MYSQL, "read_only": True}, "server", "problem"),
         ({**REDIS, "role": "slave"}, "server", "problem"),
         ({**REDIS, "appendonly": "unknown"}, "durability", "warning"),

@@ -25,10 +25,10 @@ _COLUMN: Final = re.compile(r"^    ([a-z]\w*) [A-Z]", re.MULTILINE)
 
 async def facts(link: MySQLLink, namespace: str) -> dict[str, Any]:
     """What is worth knowing about this server and these tables; sizes in bytes."""
-    (
-        (server, flush, doublewrite, read_only, packet, zone, connections, size, jobs, version, aging_us),
-    ) = await link.fetch("facts")
+    (found,) = await link.fetch("facts")
+    server, flush, doublewrite, read_only, packet, zone, most, sync_binlog, log_bin, size, jobs, version, aging_us = found
     history = await link.fetch("history_length")
+    connected = await link.fetch("threads_connected")
     durable = int(flush) == 1 and str(doublewrite).upper() not in ("0", "OFF")
     return {
         "namespace": namespace,
@@ -36,10 +36,14 @@ async def facts(link: MySQLLink, namespace: str) -> dict[str, Any]:
         "schema_version": version,
         "schema_newest": VERSION,
         "innodb_flush_log_at_trx_commit": int(flush),
+        "innodb_doublewrite": str(doublewrite),
+        "log_bin": str(log_bin),
+        "sync_binlog": int(sync_binlog),
         "survives": "power loss" if durable else "process crash",
         "read_only": str(read_only) not in ("0", "OFF"),
         "max_allowed_packet": int(packet),
-        "max_connections": int(connections),
+        "connections": int(connected[0][1]) if connected else None,
+        "connections_max": int(most),
         "server_time_zone": zone,
         "size_bytes": int(size),
         "unpurged_transactions": int(history[0][1]) if history else None,

@@ -29,9 +29,8 @@ OTHERS: Final = ("whole_job", "enqueue", "exchange")
 async def facts(connection: Connection, namespace: str) -> dict[str, Any]:
     """What is worth knowing about this server and this schema; sizes in bytes."""
     named = statements(namespace)
-    ((server, synchronous, fsync, full_pages, recovering, size, dead, jobs, encoding),) = await connection.fetch(
-        named["facts"], namespace
-    )
+    found = await connection.fetch(named["facts"], namespace)
+    ((server, synchronous, fsync, full_pages, recovering, size, dead, jobs, encoding, connections, most),) = found
     ((version, aging_us),) = await connection.fetch(named["meta_settings"])
     durable = synchronous != "off" and fsync == "on"
     return {
@@ -45,6 +44,8 @@ async def facts(connection: Connection, namespace: str) -> dict[str, Any]:
         "survives": "power loss" if durable and full_pages == "on" else "process crash",
         "encoding": encoding,
         "standby": recovering,
+        "connections": connections,
+        "connections_max": most,
         "size_bytes": size,
         "dead_rows": dead,
         "jobs": jobs,

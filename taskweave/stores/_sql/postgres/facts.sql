@@ -8,4 +8,6 @@ SELECT
     ),
     (SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = $1),
     (SELECT count(*) FROM taskweave.job),
-    current_setting('server_encoding');
+    current_setting('server_encoding'),
+    (SELECT coalesce(sum(numbackends), 0)::bigint FROM pg_stat_database),
+    current_setting('max_connections')::bigint;
