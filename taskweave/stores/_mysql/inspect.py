@@ -26,7 +26,7 @@ _COLUMN: Final = re.compile(r"^    ([a-z]\w*) [A-Z]", re.MULTILINE)
 async def facts(link: MySQLLink, namespace: str) -> dict[str, Any]:
     """What is worth knowing about this server and these tables; sizes in bytes."""
     (found,) = await link.fetch("facts")
-    server, flush, doublewrite, read_only, packet, zone, most, sync_binlog, log_bin, size, jobs, version, aging_us = found
+    server, flush, doublewrite, read_only, packet, zone, most, sync, log_bin, size, jobs, version, aging_us = found
     history = await link.fetch("history_length")
     connected = await link.fetch("threads_connected")
     durable = int(flush) == 1 and str(doublewrite).upper() not in ("0", "OFF")
@@ -38,7 +38,7 @@ async def facts(link: MySQLLink, namespace: str) -> dict[str, Any]:
         "innodb_flush_log_at_trx_commit": int(flush),
         "innodb_doublewrite": str(doublewrite),
         "log_bin": str(log_bin),
-        "sync_binlog": int(sync_binlog),
+        "sync_binlog": int(sync),
         "survives": "power loss" if durable else "process crash",
         "read_only": str(read_only) not in ("0", "OFF"),
         "max_allowed_packet": int(packet),
