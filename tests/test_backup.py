@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 import anyio
 import pytest
 from every_kind import LEASE_US, spec
+from servers import Server
 
 from taskweave import backup
 from taskweave.abc import TaskStore
+from taskweave.connect import connect
 from taskweave.core.job import State, Verb
 from taskweave.core.verbs import Count, Enqueue, Exchange, Find, Load, Settlement
 from taskweave.stores.memory import MemoryTaskStore
-from taskweave.stores.sqlite import SQLiteTaskStore
 from taskweave.transfer import compare, copy
 
 pytestmark = pytest.mark.anyio
 
 JOBS = 2_000
+_numbers = itertools.count()
 
 
 def nothing(more: int) -> None:
@@ -42,11 +46,26 @@ async def work(store: TaskStore, finished: anyio.Event) -> int:
     return ended
 
 
+@pytest.fixture(params=["sqlite", "postgres", "mysql", "redis"])
+async def places(
+    request: pytest.FixtureRequest, shared_server: Callable[[str], Server], tmp_path: Path
+) -> AsyncGenerator[tuple[str, str]]:
+    """Two addresses, of the store that is backed up and of the one that it is restored in."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/jobs.db", f"sqlite:///{tmp_path}/again.db"
+        return
+    number = next(_numbers)
+    urls = [shared_server(request.param).url(f"backup_{number}_{part}") for part in ("one", "two")]
+    yield urls[0], urls[1]
+    for url in urls:
+        async with connect(url) as store:
+            await store.drop()  # type: ignore[attr-defined]  # every store on a server has it
+
+
 @pytest.mark.proves(131)
-@pytest.mark.parametrize("name", ["jobs.jsonl", "jobs.jsonl.gz"])
-async def test_a_backup_under_load_comes_back_with_equal_counts(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    async with SQLiteTaskStore(tmp_path / "jobs.db") as store, store.another() as busy:
+async def test_a_backup_under_load_comes_back_with_equal_counts(tmp_path: Path, places: tuple[str, str]) -> None:
+    path = tmp_path / "jobs.jsonl.gz"
+    async with connect(places[0]) as store, store.another() as busy:
         await store.apply(Enqueue(tuple([spec(f"first{number}") for number in range(JOBS)])))
         finished, started = anyio.Event(), anyio.Event()
         ended: list[int] = []
@@ -68,14 +87,14 @@ async def test_a_backup_under_load_comes_back_with_equal_counts(tmp_path: Path, 
     assert len({state for _, state in written.counts}) >= 3
 
     with backup.Backup(path) as file:
-        async with SQLiteTaskStore(tmp_path / "again.db") as target:
+        async with connect(places[1]) as target:
             copied = await copy(file.pages(), file.header.paused, target, release=True, told=nothing)
             assert (copied.stored, copied.existing, copied.refused) == (written.jobs, 0, 0)
             assert (await compare(file.pages(), target, nothing)).equal
             stats = await target.apply(Count())
             there = {(queue.queue, state): number for queue in stats.queues for state, number in queue.counts}
             assert Counter(there) == written.counts == file.tally.counts
-            assert await target.check() == []
+            assert await target.check() == []  # type: ignore[attr-defined]  # all of these have it
             first = await target.apply(Load(tuple([f"first{number}" for number in range(JOBS)])))
             assert all(job is not None and job.state is not State.RUNNING for job in first)
 
