@@ -92,7 +92,7 @@ def lint(session: nox.Session) -> None:
 @nox.parametrize("loop", ["asyncio", "uvloop", "trio"])
 def tests(session: nox.Session, loop: str) -> None:
     """The whole suite on asyncio and trio; what uses no loop runs with the first. On uvloop what a loop can change."""
-    _install(session, "test", "lint", "servers")
+    _install(session, "test", "lint", "servers", "drivers")
     where = OF_THE_LOOP if loop == "uvloop" else ["tests", *APART]
     _pytest(session, *where, loops=loop, TASKWEAVE_TEST_ONLY_LOOPS="" if loop == "asyncio" else "1")
 
@@ -133,6 +133,6 @@ def acceptance(session: nox.Session) -> None:
     """The acceptance table, from this run's records; alone, it first runs the tests that prove a row."""
     of_lanes = sorted(str(each) for each in RECORDS.glob("*.json")) if "TASKWEAVE_RECORDS" in os.environ else []
     if not recorded and not of_lanes:
-        _install(session, "test", "lint", "servers")
+        _install(session, "test", "lint", "servers", "drivers")
         _pytest(session, "-m", "proves", "tests", "tests/packaging", "property_tests")
     session.run("python", "tests/acceptance.py", *(of_lanes or recorded))

@@ -315,12 +315,11 @@ class _Opened:
             return reader
 
     async def _open_line(self) -> _Line:
-        line = self._line
-        if line is None:
+        if self._line is None:
             with anyio.CancelScope(shield=True):
-                connection = await self.bridge.run(_connected, self.settings.again(), _nothing)
-            line = self._line = _Line(self, connection)
-        return line
+                self._line = _Line(self, await self.bridge.run(_connected, self.settings.again(), _nothing))
+        assert self._line is not None
+        return self._line
 
     def give_up(self, line: _Line) -> None:
         """Its thread may be busy for long: it is closed with the store."""
