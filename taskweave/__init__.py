@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from taskweave._runtime.ctx import Ctx as Ctx
     from taskweave._runtime.executor import TaskExecutor as TaskExecutor
+    from taskweave._runtime.transactions import Transaction as Transaction
     from taskweave._runtime.work import RunMode as RunMode
     from taskweave._runtime.work import Work as Work
     from taskweave.abc import Env as Env
@@ -165,6 +166,7 @@ __all__ = [
     "TaskExecutor",
     "TaskStore",
     "TaskweaveError",
+    "Transaction",
     "TransactionMisused",
     "TransactionTooLong",
     "Unique",
@@ -207,6 +209,7 @@ _HOMES = {
     "Task": "task",
     "TaskExecutor": "_runtime.executor",
     "TaskStore": "abc",
+    "Transaction": "_runtime.transactions",
     "Unique": "core.unique",
     "Work": "_runtime.work",
     "WorkerSettings": "settings",

@@ -16,7 +16,7 @@ from taskweave import exceptions
 CALLABLE = """
 App AsyncTask AttemptView Builder Call Ctx Enqueued Env Failure Handle JobView MemoryTaskStore MySQLTaskStore Observer
 PostgresTaskStore Priority Progress QueueStat RedisTaskStore Retry RunMode SQLiteTaskStore State SyncTask Task
-TaskExecutor TaskStore Unique Work WorkerSettings inject
+TaskExecutor TaskStore Transaction Unique Work WorkerSettings inject
 """
 ERRORS = """
 Abort AppNotFound BuildFailed Cancel ConfigurationError DecodeError DuplicateId IllegalTransition InvalidArguments

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from taskweave import App, AsyncTask, Call, Ctx, Handle, JobView, Priority, Retry, SyncTask, Unique, inject
+from taskweave import App, AsyncTask, Call, Ctx, Handle, JobView, Priority, Retry, SyncTask, Transaction, Unique, inject
 
 app = App("sqlite:///shop.db", concurrency=10, queues={"mail": 3, "default": 1})
 
@@ -32,10 +32,15 @@ def resize(path: str) -> str:
     return path
 
 
+async def book(tx: Transaction, amount: int) -> None:
+    await tx.execute("INSERT INTO ledger VALUES (?)", amount)
+
+
 @app.task
 async def pay(amount: int, ctx: Ctx = inject()) -> int | None:
     ctx.enqueue(fetch.call("https://example.org"))
     async with ctx.transaction() as tx:
+        await book(tx, amount)
         changed: int | None = await tx.execute("INSERT INTO ledger VALUES (?)", amount)
         for row in await tx.fetch("SELECT sum(amount) AS total FROM ledger"):
             print(changed, row[0], row["total"], list(row))
