@@ -9,8 +9,9 @@ along behind `Flaky`, so that the harness itself is tested where there is no ser
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -144,6 +145,19 @@ async def cut(twin: Twin, network: Network, behind: TaskStore, prepare: Prepare,
     return True
 
 
+async def sweep(
+    twin: Twin, network: Network, behind: TaskStore, prepare: Prepare, places: Sequence[Where]
+) -> Counter[Where]:
+    """Cut the op at each of its requests in turn; how often each place was struck."""
+    struck: Counter[Where] = Counter()
+    for where in places:
+        for n in range(1, REQUESTS_MAX):
+            if not await cut(twin, network, behind, prepare, n, where):
+                break
+            struck[where] += 1
+    return struck
+
+
 @pytest.mark.parametrize("kind", STORES)
 @pytest.mark.parametrize("prepare", CASES.values(), ids=CASES)
 async def test_an_op_that_was_cut_and_sent_again_is_as_sent_once(
@@ -153,15 +167,9 @@ async def test_an_op_that_was_cut_and_sent_again_is_as_sent_once(
     shared_server: Callable[[str], Server],
     anyio_backend: tuple[str, dict[str, Any]],
 ) -> None:
-    struck: Counter[Where] = Counter()
     async with between(kind, tmp_path, shared_server) as (network, behind, direct):
-        twin = Twin(direct)
         places = places_of(network, prepare, anyio_backend[0])
-        for where in places:
-            for n in range(1, REQUESTS_MAX):
-                if not await cut(twin, network, behind, prepare, n, where):
-                    break
-                struck[where] += 1
+        struck = await sweep(Twin(direct), network, behind, prepare, places)
     assert set(struck) == set(places), "each place was struck"
 
 
@@ -170,3 +178,53 @@ def places_of(network: Network, prepare: Prepare, loop: str) -> list[Where]:
     if loop == "trio":
         return ["after"]
     return [where for where in network.places if where != "mid" or prepare.__name__ in ("enqueue", "exchange")]
+
+
+# --- planted bugs ---------------------------------------------------------------------------------------------------
+
+
+def says_no(patch: pytest.MonkeyPatch, module: str, *names: str) -> None:
+    """The store claims of every error that nothing has happened."""
+    place = import_module(module)
+    for name in names:
+        real = getattr(place, name)
+
+        def sure(*args: Any, real: Callable[..., Any] = real, **options: Any) -> Any:
+            error = real(*args, **options)
+            if isinstance(error, StoreError):
+                error.applied = "no"
+            return error
+
+        patch.setattr(place, name, sure)
+
+
+def commits_each_statement(patch: pytest.MonkeyPatch, module: str, name: str) -> None:
+    """The store begins no transaction."""
+    patch.setattr(import_module(module), name, lambda kind, *, pooled: "SELECT 1")
+
+
+PLANTED: dict[str, tuple[str, str, Callable[[pytest.MonkeyPatch], None]]] = {
+    "postgres says no": ("postgres", "cancel", lambda p: says_no(p, "taskweave.stores._postgres.session", "converted")),
+    "mysql says no": ("mysql", "cancel", lambda p: says_no(p, "taskweave.stores._mysql.session", "converted")),
+    "redis says no": ("redis", "cancel", lambda p: says_no(p, "taskweave.stores._redis.link", "refused", "broken")),
+    "postgres commits each statement": (
+        "postgres",
+        "maintain",
+        lambda p: commits_each_statement(p, "taskweave.stores._postgres.session", "begin_sql"),
+    ),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED.values(), ids=PLANTED)
+async def test_a_planted_bug_is_found(
+    planted: tuple[str, str, Callable[[pytest.MonkeyPatch], None]],
+    tmp_path: Path,
+    shared_server: Callable[[str], Server],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kind, verb, plant = planted
+    async with between(kind, tmp_path, shared_server) as (network, behind, direct):
+        plant(monkeypatch)
+        with pytest.raises(AssertionError, match=r"'no' was said|half of it was done"):
+            await sweep(Twin(direct), network, behind, CASES[verb], PLACES)
+        monkeypatch.undo()
