@@ -14,8 +14,9 @@ import anyio
 import pytest
 from site_of_workers import Site, until
 
-from taskweave.core.job import State
-from taskweave.core.verbs import Count
+from taskweave.core.job import Spec, State, Verb
+from taskweave.core.verbs import Count, Enqueue, Exchange, Lease, Load, Maintain, Settlement
+from taskweave.stores.memory import MemoryTaskStore
 
 pytestmark = pytest.mark.anyio
 
@@ -160,3 +161,31 @@ async def test_what_was_acknowledged_is_there_after_the_producer_was_killed(site
     async with site.store() as store:
         (stat,) = (await store.apply(Count())).queues
     assert stat.count(State.READY) == len(ids)
+
+
+@pytest.mark.proves(43)
+async def test_a_stranger_settles_nothing_in_memory_either() -> None:
+    """The same as for frozen workers, where store and workers share a process: only the instants are made up."""
+    lease_us = 1_000_000
+    async with MemoryTaskStore() as store:
+
+        async def claim(member: str, now: int) -> Lease:
+            op = Exchange(member, f"{member}-claims", 1, ("q",), ("t",), lease_us)
+            (job,) = (await store.apply(op, at=now)).claimed
+            return Lease(job.id, job.fence)
+
+        async def settle(lease: Lease, now: int) -> tuple[Lease, ...]:
+            end = Settlement(lease.id, lease.fence, Verb.SUCCEED, b"1")
+            answer = await store.apply(Exchange("any", f"s{now}", 0, (), (), lease_us, (end,)), at=now)
+            return answer.refused
+
+        await store.apply(Enqueue((Spec("j", "t", "q", b"[]"),)), at=1)
+        frozen = await claim("frozen", 2)
+        await store.apply(Maintain(lease_us), at=3)
+        await store.apply(Maintain(lease_us), at=2 + lease_us)
+        other = await claim("other", 3 + lease_us)
+        assert await settle(frozen, 4 + lease_us) == (frozen,)
+        (job,) = await store.apply(Load(("j",)), at=5 + lease_us)
+        assert job is not None
+        assert (job.state, job.life.lost_count) == (State.RUNNING, 1)
+        assert await settle(other, 6 + lease_us) == ()
