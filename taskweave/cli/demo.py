@@ -90,7 +90,7 @@ class Demo:
         async with connect(self.url) as store:
             jobs = [Placed(stage, source) for source in self.sources for stage in stages]
             known = await self._enqueue(store, jobs)
-            self._say(f"{len(self.sources)} files under {self.root}, {len(jobs)} jobs in {self.url}")
+            self._say(f"{len(self.sources)} files under {self.root}, {len(jobs)} jobs in {store.url}")
             if known:
                 self._say(f"{len(known)} of them were done by an earlier run; going on with the rest")
             began = env.now()
@@ -101,12 +101,12 @@ class Demo:
                 left = len(jobs) - progress.known
                 self._say(f"\ninterrupted: {left} of {len(jobs)} jobs left. Run the same command to go on.")
                 return False
-            report = await read_report(store, jobs)
+            report, url = await read_report(store, jobs), store.url  # which says no password
         shown = [stage.name for stage in stages]
         if self.as_json:
-            emit_json(as_document(report, done=progress.done, total=len(jobs), elapsed_us=elapsed, url=self.url))
+            emit_json(as_document(report, done=progress.done, total=len(jobs), elapsed_us=elapsed, url=url))
         else:
-            show_report(report, done=progress.done, elapsed_us=elapsed, url=self.url, stages=shown)
+            show_report(report, done=progress.done, elapsed_us=elapsed, url=url, stages=shown)
         return True
 
     async def _enqueue(self, store: TaskStore, jobs: list[Placed]) -> set[str]:

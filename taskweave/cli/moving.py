@@ -5,11 +5,9 @@ What was moved is read back and compared; a difference is exit code 1 with the f
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 import anyio
 import click
@@ -17,7 +15,8 @@ import click
 from taskweave import backup as backups
 from taskweave.abc import TaskStore
 from taskweave.cli import Refusal
-from taskweave.cli.output import Document, emit_json, say
+from taskweave.cli.moving_output import progress, show_file, show_outcome, show_plan, tally_document
+from taskweave.cli.output import emit_json, say
 from taskweave.cli.reach import json_option, refuse_memory
 from taskweave.connect import connect
 from taskweave.core.ids import SECOND, Micros
@@ -25,8 +24,6 @@ from taskweave.core.job import Job, State
 from taskweave.core.verbs import Count, Export, Load
 from taskweave.exceptions import StoreMissing
 from taskweave.transfer import Comparison, Copied, Tally, compare, copy, pages
-
-REFUSED_SHOWN: Final = 10
 
 
 @click.command("copy")
@@ -50,10 +47,10 @@ def copy_store(from_url: str, to_url: str, dry_run: bool, running: str, as_json:
     refuse_memory(from_url)
     refuse_memory(to_url)
     if dry_run:
-        _show_plan(*anyio.run(_plan, from_url, to_url), as_json=as_json)
+        show_plan(*anyio.run(_plan, from_url, to_url), as_json=as_json)
         return
     copied, comparison = anyio.run(_copy, from_url, to_url, running == "release")
-    _show(copied, comparison, as_json=as_json)
+    show_outcome(copied, comparison, as_json=as_json)
 
 
 @click.command()
@@ -73,7 +70,7 @@ def backup(url: str, file: Path, overwrite: bool, as_json: bool) -> None:
     async def run() -> tuple[str, Tally]:
         async with opened(url) as store:
             total = await _count(store)
-            with _progress("written", total) as told:
+            with progress("written", total) as told:
                 return store.url, await backups.write(store, file, told)
 
     try:
@@ -81,7 +78,7 @@ def backup(url: str, file: Path, overwrite: bool, as_json: bool) -> None:
     except OSError as error:
         raise Refusal(f"{file} cannot be written: {error.strerror or error}") from error
     if as_json:
-        emit_json({"store": name, "file": str(file), **_tally(tally)})
+        emit_json({"store": name, "file": str(file), **tally_document(tally)})
     else:
         say(f"{tally.jobs:,} jobs of {name} are in {file}")
 
@@ -104,10 +101,10 @@ def restore(file: Path, url: str, dry_run: bool, as_json: bool) -> None:
         raise Refusal(f"{file} cannot be read: {error.strerror or error}") from error
     with found:
         if dry_run:
-            _show_file(file, found, as_json=as_json)
+            show_file(file, found, as_json=as_json)
             return
         copied, comparison = anyio.run(_restore, found, url)
-    _show(copied, comparison, as_json=as_json)
+    show_outcome(copied, comparison, as_json=as_json)
 
 
 # --- what they do -------------------------------------------------------------------------------------------------
@@ -135,20 +132,20 @@ async def _copy(from_url: str, to_url: str, release: bool) -> tuple[Copied, Comp
         async with opened(to_url, create=True, aging_us=settings.aging_us) as target:
             if source.url == target.url:
                 raise Refusal(f"{source.url} is both the store to copy and the one to copy to")
-            with _progress("copied", total) as told:
+            with progress("copied", total) as told:
                 copied = await copy(pages(source), settings.paused, target, release=release, told=told)
             if copied.stopped:
                 raise _still_running(copied.running)
-            with _progress("compared", total) as told:
+            with progress("compared", total) as told:
                 return copied, await compare(pages(source), target, told)
 
 
 async def _restore(found: backups.Backup, url: str) -> tuple[Copied, Comparison]:
     header, total = found.header, found.tally.jobs
     async with opened(url, create=True, aging_us=header.aging_us) as target:
-        with _progress("restored", total) as told:
+        with progress("restored", total) as told:
             copied = await copy(found.pages(), header.paused, target, release=True, told=told)
-        with _progress("compared", total) as told:
+        with progress("compared", total) as told:
             return copied, await compare(found.pages(), target, told)
 
 
@@ -181,88 +178,3 @@ async def _look(jobs: AsyncIterator[tuple[Job, ...]], target: TaskStore | None) 
             found = await target.apply(Load(tuple([job.id for job in page])))
             existing += sum(job is not None for job in found)
     return tally, existing
-
-
-# --- what they say ------------------------------------------------------------------------------------------------
-
-
-class _Progress:
-    """One line on a terminal, rewritten; nothing where stderr is no terminal."""
-
-    def __init__(self, word: str, total: int) -> None:
-        self.word, self.total, self.done = word, total, 0
-        self.shown = sys.stderr.isatty()
-
-    def __call__(self, more: int) -> None:
-        self.done += more
-        if self.shown:
-            click.echo(f"\r{self.done:,} of {max(self.total, self.done):,} {self.word}", nl=False, err=True)
-
-
-@contextmanager
-def _progress(word: str, total: int) -> Generator[_Progress]:
-    progress = _Progress(word, total)
-    try:
-        yield progress
-    finally:
-        if progress.shown and progress.done:
-            click.echo(err=True)
-
-
-def _tally(tally: Tally) -> Document:
-    counts: dict[str, dict[str, int]] = {}
-    for (queue, state), number in sorted(tally.counts.items()):
-        counts.setdefault(queue, {})[state.value] = number
-    return {"jobs": tally.jobs, "checksum": tally.checksum, "counts": counts}
-
-
-def _show_plan(tally: Tally, existing: int, running: int, there: bool, *, as_json: bool) -> None:
-    if as_json:
-        emit_json({"source": _tally(tally), "existing": existing, "running": running, "target_exists": there})
-        return
-    say(f"{tally.jobs:,} jobs, {existing:,} of them there already, {running:,} running")
-    say(f"the store {'is there' if there else 'would be made'}; nothing was changed (--dry-run)")
-
-
-def _show_file(file: Path, found: backups.Backup, *, as_json: bool) -> None:
-    name, tally = found.header.store, found.tally
-    if as_json:
-        emit_json({"file": str(file), "store": name, **_tally(tally)})
-    else:
-        say(f"{file} is whole: {tally.jobs:,} jobs of {name}; nothing was changed (--dry-run)")
-
-
-def _show(copied: Copied, comparison: Comparison, *, as_json: bool) -> None:
-    """The outcome; exit code 1 where the sides differ."""
-    if as_json:
-        emit_json(
-            {
-                "stored": copied.stored,
-                "existing": copied.existing,
-                "released": copied.running,
-                "key_taken": copied.refused,
-                "source": _tally(comparison.source),
-                "target": _tally(comparison.target),
-                "differences": comparison.differences,
-                "first_difference": comparison.first,
-                "equal": comparison.equal,
-            }
-        )
-    else:
-        _say_outcome(copied, comparison)
-    if not comparison.equal:
-        click.get_current_context().exit(1)
-
-
-def _say_outcome(copied: Copied, comparison: Comparison) -> None:
-    released = f", {copied.running:,} of them given back" if copied.running else ""
-    say(f"{copied.stored:,} jobs stored, {copied.existing:,} were there already{released}")
-    for answer in copied.taken[:REFUSED_SHOWN]:
-        say(f"not stored: {answer.id}, its unique key is held by {answer.holder}")
-    if copied.refused > REFUSED_SHOWN:
-        say(f"not stored: {copied.refused - REFUSED_SHOWN:,} more, for the same reason")
-    if comparison.equal:
-        say(f"compared: {comparison.source.jobs:,} jobs, equal (checksum {comparison.source.checksum})")
-    else:
-        say(f"compared: {comparison.differences:,} of {comparison.source.jobs:,} jobs differ")
-        say(f"the first: {comparison.first}")

@@ -58,11 +58,10 @@ def _postgres_durability(facts: Facts) -> Finding:
     if facts.get("fsync") == "off" or facts.get("full_page_writes") == "off":
         name = "fsync" if facts.get("fsync") == "off" else "full_page_writes"
         text = f"{name} is off: a power cut may destroy the whole database, not only the last jobs"
-        return Finding("durability", "problem", text, f"ALTER SYSTEM SET {name} = on; SELECT pg_reload_conf()")
+        return Finding("durability", "problem", text, f"set {name} = on in postgresql.conf, and reload it")
     if facts.get("synchronous_commit") == "off":
         text = "synchronous_commit is off: a crash of the server takes what was acknowledged last"
-        remedy = "ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf()"
-        return Finding("durability", "warning", text, remedy)
+        return Finding("durability", "warning", text, "set synchronous_commit = on in postgresql.conf, and reload it")
     text = f"what was acknowledged survives a power cut (synchronous_commit={facts.get('synchronous_commit')})"
     return Finding("durability", "ok", text)
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import stat
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from every_kind import claim, fill, spec
 
 from taskweave import connect
 from taskweave.abc import TaskStore
+from taskweave.cli.moving_output import progress
 from taskweave.core.job import State
 from taskweave.core.unique import UniqueKey
 from taskweave.core.verbs import CancelJobs, Count, DeleteJobs, Enqueue, Export, Find, Load, Restore
@@ -244,3 +246,38 @@ def test_a_restored_job_that_went_on_since_is_named(invoke: Invoke, filled: int)
     result = invoke("restore", "file", A)
     assert result.exit_code == 1
     assert "the first: job later: it is cancelled, and was scheduled" in result.stdout
+
+
+# --- what is said on the way --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("terminal", "said"), [(True, "\r4 of 10 copied\r10 of 10 copied\n"), (False, "")])
+def test_progress_is_one_line_of_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool, said: str
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with progress("copied", 10) as told:
+        told(4)
+        told(6)
+    assert capsys.readouterr().err == said
+
+
+def test_the_demo_and_the_store_commands_say_no_password(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even of an address that cannot be reached or is none."""
+    for url in (
+        "postgres://u:secret@127.0.0.1:1/d",
+        "mysql://u:secret@127.0.0.1:1/d",
+        "redis://u:secret@127.0.0.1:1/0",
+    ):
+        for command in (
+            ("store", "init", "--store", url),
+            ("store", "check", "--store", url),
+            ("store", "sql", "--store", url),
+            ("store", "sql", "--roles", "--store", url),
+            ("store", "copy", url, B),
+            ("store", "copy", url + "?color=red", B),
+            ("backup", url, "file"),
+        ):
+            result = invoke(*command)
+            assert "secret" not in result.output, command
+            assert "Traceback" not in result.output, command
