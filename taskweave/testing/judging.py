@@ -10,7 +10,7 @@ own point only. What each looks at:
   keys_have_one_holder     jobs with one unique key, each until finished, never live at the same time
   cancelled_stays_so       what was cancelled before it started is not claimed by a claim that began afterwards
   nothing_starts_early     no claim is older than the instant at which its job was due
-  order_within_a_claim     the answer to one claim is in the order of the queue
+  order_within_a_claim     no claim answers a job behind one that it precedes and that was ready before
   counts_are_conserved     the numbers at the end equal the rows, and the rows equal what was made and not removed
   results_are_those_told   a success that was accepted is in the row, with its result
   time_never_falls         store time, as answers tell it, never falls between calls of which one ended before the other
@@ -19,14 +19,14 @@ own point only. What each looks at:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from typing import Final, TypeAlias
 
 from taskweave.core.ids import Fence, JobId, Micros
 from taskweave.core.job import State, Verb
 from taskweave.core.ready import rank
-from taskweave.core.verbs import CancelJobs, Change, Enqueue, Exchange, How, UpdateJob
+from taskweave.core.verbs import CancelJobs, Change, DeleteJobs, Enqueue, Exchange, How, RetryJobs, UpdateJob
 from taskweave.testing.comparing import Disagreement
 from taskweave.testing.evidence import (
     latest,
@@ -39,7 +39,7 @@ from taskweave.testing.evidence import (
     tenures,
     told_made,
 )
-from taskweave.testing.history import NEVER, History
+from taskweave.testing.history import NEVER, Call, History
 
 Judge: TypeAlias = Callable[[History], list[str]]
 
@@ -120,15 +120,14 @@ def keys_have_one_holder(history: History) -> list[str]:
     for job in rows(history).values():
         unique = job.spec.unique
         revived = any(entry.verb is Verb.REVIVE for entry in job.life.history)
-        if unique is not None and unique.until == "finished" and not revived:
-            end = job.life.end
-            lives[unique.key].append((job.created_at, NEVER if end is None else end.finished_at, job.id))
+        if unique is not None and unique.until == "finished" and not revived and job.id in made_by:
+            end = NEVER if job.life.end is None else job.life.end.finished_at
+            lives[unique.key].append((min(by_then(made_by[job.id]), NEVER - 1), end, job.id))
     wrong: list[str] = []
     for key, each in lives.items():
-        for (_, first_end, first), (_, _, second) in pairwise(sorted(each)):
-            made = min(by_then(made_by[second]), NEVER - 1) if second in made_by else NEVER
-            if made < first_end:
-                wrong.append(f"key {key}: {second} was made while {first} was live")
+        for (_, first_end, first), (second_began, second_end, second) in pairwise(sorted(each)):
+            if second_began < min(first_end, second_end):  # both certainly lived then
+                wrong.append(f"key {key}: {second} was live while {first} was")
     return wrong
 
 
@@ -161,22 +160,45 @@ def nothing_starts_early(history: History) -> list[str]:
 
 
 def order_within_a_claim(history: History) -> list[str]:
-    """A repeated claim answers in any order, so only claims that were sent once are looked at."""
+    """No job stands behind one that it precedes, if it was certainly there, ready and untouched, as the claim began.
+
+    A repeated claim answers in any order, so only claims that were sent once are looked at.
+    """
     calls, there = history.calls(), rows(history)
     sent = Counter(call.op.claim_id for call in calls if isinstance(call.op, Exchange))
+    ready = _ready_since(calls)
     wrong: list[str] = []
     for call in calls:
         if not isinstance(call.op, Exchange) or call.answer is None or sent[call.op.claim_id] > 1:
             continue
         place = {queue: index for index, queue in reversed(list(enumerate(call.op.queues)))}
-        order = [
-            (place[job.spec.queue], *rank(job.spec.priority, call.answer.now - job.wait_us, None), there[job.id].seq)
-            for job in call.answer.claimed
-            if job.id in there and job.wait_us > 0
-        ]
-        if order != sorted(order):
-            wrong.append(f"claim {call.op.claim_id} answers out of order: {[job.id for job in call.answer.claimed]}")
+        largest: tuple[int, ...] = ()
+        for job in call.answer.claimed:
+            if job.id not in there:
+                continue
+            run_at = call.answer.now - job.wait_us
+            order = (place[job.spec.queue], *rank(job.spec.priority, run_at, None), there[job.id].seq)
+            if order < largest and job.fence == 1 and ready.get(job.id, NEVER) < call.began:
+                wrong.append(
+                    f"claim {call.op.claim_id} has {job.id} too late: {[each.id for each in call.answer.claimed]}"
+                )
+            largest = max(largest, order)
     return wrong
+
+
+def _ready_since(calls: Sequence[Call]) -> dict[JobId, int]:
+    """Where in the history a job was certainly ready, for those that nobody but its producer and workers touched."""
+    touched: set[JobId] = set()
+    since: dict[JobId, int] = {}
+    for call in calls:
+        if isinstance(call.op, Enqueue):
+            made = {one.id for one in call.answer or () if one.how is How.CREATED}
+            since |= {spec.id: call.ended for spec in call.op.specs if spec.id in made and not spec.delay_us}
+        elif isinstance(call.op, CancelJobs | DeleteJobs | RetryJobs):
+            touched.update(call.op.ids)
+        elif isinstance(call.op, UpdateJob):
+            touched.add(call.op.id)
+    return {id: place for id, place in since.items() if id not in touched}
 
 
 def counts_are_conserved(history: History) -> list[str]:

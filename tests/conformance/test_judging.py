@@ -225,6 +225,7 @@ def claimed_before_it_was_due(story: Story) -> None:
 
 @bad("order_within_a_claim")
 def a_claim_against_the_order(story: Story) -> None:
+    story.enqueue("high", priority=9)
     both = (taken("low", 1), taken("high", 1, priority=9))
     story.call(claim("c"), Exchanged(10, claimed=both))
     story.job("low")
@@ -375,6 +376,26 @@ def a_key_taken_in_the_instant_in_which_it_was_free(story: Story) -> None:
     story.clock(50)
     story.job("first", 10, 40, unique=UniqueKey("k"))
     story.job("second", 39, 60, unique=UniqueKey("k"))  # its time was read before it waited for the other
+
+
+@odd
+def a_better_job_that_came_while_the_claim_was_under_way(story: Story) -> None:
+    claiming = story.begins(claim("c"), client=2)
+    story.enqueue("high", priority=9)
+    story.ends(claiming, Exchanged(10, claimed=(taken("low", 1), taken("high", 1, priority=9))))
+    story.job("low")
+    story.job("high", priority=9)
+
+
+@odd
+def a_key_taken_by_one_that_had_waited_for_it(story: Story) -> None:
+    waiting = story.begins(Enqueue((spec("second", unique=UniqueKey("k")),)))
+    story.enqueue("first", unique=UniqueKey("k"))
+    story.clock(50)
+    story.ends(waiting, (Enqueued("second", How.CREATED),))
+    story.clock(80)
+    story.job("second", 10, 99, unique=UniqueKey("k"))  # its time was read before it waited
+    story.job("first", 20, 60, unique=UniqueKey("k"))
 
 
 @odd
