@@ -26,7 +26,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from server_fixtures import required
 
 from taskweave.core.job import Verb
-from taskweave.core.verbs import Count, Exchange, Export, Load, Op, Settlement, TakeDump
+from taskweave.core.verbs import Count, Exchange, Export, Load, Maintain, Op, Settlement, TakeDump
 from taskweave.exceptions import TaskweaveError
 
 pytest.importorskip("asyncpg")
@@ -131,12 +131,23 @@ class Agreement(walks.Agreement):  # type: ignore[misc]
         self.both(Exchange("m1", f"e{walk.works}", 2, ("a",), tuple(walks.TASKS), walks.LEASE_US, tuple(ends)))
 
 
+    @rule(fragile=st.sampled_from([0, 1, 2]))
+    def workers_vanish(self, fragile: int) -> None:
+        """What they ran is lost, and the next loss of some of it would be their last."""
+        walk = self.walk
+        walk.works += 1
+        self.both(Exchange("m1", f"l{walk.works}", 5, ("a", "b"), tuple(walks.TASKS), walks.LEASE_US, fragile=9))
+        walk.now += walks.LEASE_US
+        self.both(Maintain(walks.LEASE_US))
+        self.both(Exchange("m1", f"f{walk.works}", 3, ("a",), ("x", "z"), walks.LEASE_US, fragile=fragile))
+
+
 class WithAging(Agreement):
     aging_us = 1_000_000
 
 
 WALK = settings(walks.WALK, max_examples=25)
-HUNT = settings(walks.HUNT, max_examples=400, phases=[Phase.generate])
+HUNT = settings(walks.HUNT, max_examples=300, phases=[Phase.generate])
 
 
 @pytest.mark.timeout(600)

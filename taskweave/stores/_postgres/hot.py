@@ -8,7 +8,7 @@ stepped by the core first, in a transaction that calls the function as its last 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
@@ -26,13 +26,15 @@ from taskweave.core.verbs import (
     How,
     Settlement,
 )
+from taskweave.stores._postgres.heads import READ_MAX, Lane, Place
 from taskweave.stores._server.rows import Record
 from taskweave.stores._server.settle import check_settlements, in_order, progress, settle_special, split
 from taskweave.stores._server.turn import Turn
 from taskweave.stores.documents import life_document, rest_of, spec_rest, spec_text
 
 _place = itemgetter(0)
-_HEAD, _REFUSED, _CANCEL = 0, -1, -2  # places of rows that are no claimed jobs
+_HEAD, _REFUSED, _CANCEL, _REACHED = 0, -1, -2, -3  # places of rows that are no claimed jobs
+_NOWHERE: Final[Mapping[Lane, Place]] = {}
 
 _id, _queue, _task, _payload = map(attrgetter, ("id", "queue", "task", "payload"))
 _columns: Final = tuple(
@@ -93,8 +95,10 @@ def plain_part(op: Exchange) -> list[Settlement] | None:
     return None if special or op.progress else plain
 
 
-def exchanged_by(op: Exchange, at: Micros | None, plain: Sequence[Settlement]) -> Sequence[Any]:
-    """The parameters of the function."""
+def exchanged_by(
+    op: Exchange, at: Micros | None, plain: Sequence[Settlement], begun: Mapping[Lane, Place] = _NOWHERE
+) -> Sequence[Any]:
+    """The parameters of the function; `begun` is where its claim begins to read."""
     return (
         at,
         op.member,
@@ -110,7 +114,22 @@ def exchanged_by(op: Exchange, at: Micros | None, plain: Sequence[Settlement]) -
         [one.fence for one in plain],
         [one.digest() for one in plain],
         [one.result for one in plain],
+        READ_MAX,
+        [queue for queue, _ in begun],
+        [task for _, task in begun],
+        *([place[part] for place in begun.values()] for part in range(3)),
     )
+
+
+def reached(records: Sequence[Record]) -> tuple[int, list[tuple[Lane, Place]]]:
+    """How many entries the claim of an exchange has read, and up to which place in which lane."""
+    entries, places = 0, list[tuple[Lane, Place]]()
+    for row in records:
+        if row[0] == _HEAD:
+            entries = row[3]
+        elif row[0] == _REACHED:
+            places.append(((row[7], row[8]), (row[6], row[5], row[3])))
+    return entries, places
 
 
 def exchanged(
@@ -130,7 +149,7 @@ def exchanged(
             now, due = row[1], row[4]
         elif place == _REFUSED:
             stale.add(row[2])
-        else:
+        elif place == _CANCEL:
             cancels.append(CancelRequested(row[2], row[3], json.loads(row[11])))
     if stale:
         refused = [*refused, *(one for one in plain if one.id in stale)]

@@ -15,10 +15,11 @@ from attrs import define, field
 
 from taskweave.core.ids import Micros
 from taskweave.core.job import Job
-from taskweave.core.verbs import Enqueue, Exchange, Load, Op
+from taskweave.core.verbs import Enqueue, Exchange, Load, Op, Settlement
 from taskweave.stores._postgres import hot
 from taskweave.stores._postgres.driver import Connection
 from taskweave.stores._postgres.errors import AGAIN, converted, is_driver_error, sqlstate, was_undone
+from taskweave.stores._postgres.heads import Heads
 from taskweave.stores._postgres.inspect import facts, problems
 from taskweave.stores._postgres.link import PostgresLink
 from taskweave.stores._postgres.notices import Notices
@@ -47,6 +48,7 @@ class Session:
     payload_bytes_max: int
     notices: Notices | None = None  # None where nothing would hear them
     statements: dict[str, str] = field(init=False)
+    heads: Heads = field(factory=Heads)
     retries: int = 0  # transactions that were repeated because they met another
 
     def __attrs_post_init__(self) -> None:
@@ -67,8 +69,7 @@ class Session:
                 plain = hot.plain_part(op)
                 if plain is None:
                     return await self._patiently(_Transaction, hot.exchange, op, at)
-                call = "exchange", hot.exchanged_by(op, at, plain)
-                return hot.exchanged(op, plain, await self._patiently(_Call, *call))
+                return hot.exchanged(op, plain, await self._exchange(op, plain, at))
             case Enqueue() if hot.is_plain(op):
                 call = "enqueue", hot.enqueued_by(op, at, self.payload_bytes_max)
                 return hot.enqueued(op, await self._patiently(_Call, *call))
@@ -77,6 +78,17 @@ class Session:
                 if verb is None:
                     return await self._patiently(_Reading, READS[type(op)], op, at)
                 return await self._patiently(_Transaction, verb, op, at)
+
+    async def _exchange(self, op: Exchange, plain: Sequence[Settlement], at: Micros | None) -> Sequence[Record]:
+        """One call; its claim begins where dead rows let it."""
+        sent = anyio.current_time()
+        begun = self.heads.begin(sent) if self.heads.places and op.want > 0 else {}
+        records: Sequence[Record] = await self._patiently(_Call, "exchange", hot.exchanged_by(op, at, plain, begun))
+        if op.want > 0:
+            now = anyio.current_time()
+            entries, reached = hot.reached(records)
+            self.heads.read(bool(begun), entries, reached, now, now - sent)
+        return records
 
     async def facts(self) -> dict[str, Any]:
         """What is worth knowing about the server and the schema. Raises StoreError."""

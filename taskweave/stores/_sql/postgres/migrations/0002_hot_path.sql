@@ -45,11 +45,19 @@ $$;
 
 -- One exchange: promote, settle plain successes, claim, in this order, at one instant. The rows that it answers have a
 -- place: 0 is the head (the instant, and when the next job is due); -1 a settlement that changed nothing; -2 a request
--- to stop a job; from 1 on the claimed jobs in their order.
+-- to stop a job; -3 how far a lane was read; from 1 on the claimed jobs in their order.
+--
+-- Dead rows. While some transaction keeps an old snapshot, nothing that was claimed since leaves the index of ready
+-- jobs, and each claim would step over all of it again. The head says how many entries were read. When they are many,
+-- the places up to which the lanes were read are answered too; a worker that hands them in again (p_from_...) has the
+-- next claim begin there. It may then miss a job that came to stand before that place, so it looks from the beginning
+-- again from time to time (_postgres/heads.py).
 CREATE FUNCTION taskweave.exchange(
     p_at bigint, p_member text, p_claim_id text, p_want integer, p_queues text[], p_tasks text[], p_lease_us bigint,
     p_fragile integer, p_promoted_max integer, p_skipped_max integer,
-    p_ids text[], p_fences bigint[], p_digests bigint[], p_results bytea[]
+    p_ids text[], p_fences bigint[], p_digests bigint[], p_results bytea[],
+    p_read_max integer, p_from_queues text[], p_from_tasks text[], p_from_as integer[], p_from_bs bigint[],
+    p_from_seqs bigint[]
 ) RETURNS TABLE (
     o_place integer, o_at bigint, o_id text, o_fence bigint, o_due_at bigint, o_run_at bigint, o_attempt integer,
     o_queue text, o_task text, o_payload bytea, o_spec_rest text, o_life_rest text
@@ -78,6 +86,10 @@ DECLARE
     v_late bigint[];
     v_weak integer;
     v_all bigint[] := '{}';
+    v_as integer[];
+    v_bs bigint[];
+    v_from bigint[];
+    v_read bigint := -pg_stat_get_xact_tuples_returned('taskweave.job_ready'::regclass);
 BEGIN
     SELECT greatest(coalesce(p_at, round(extract(epoch FROM clock_timestamp()) * 1000000)::bigint), meta.floor)
     INTO v_now FROM taskweave.meta WHERE one = 1;
@@ -184,7 +196,7 @@ BEGIN
         FOREACH v_queue IN ARRAY v_open LOOP
             -- Which of the known tasks wait here: by asking for each of a few, else by leaping along the index.
             v_tasks := p_tasks;
-            IF cardinality(p_tasks) > 3 THEN
+            IF cardinality(p_tasks) > 3 AND cardinality(p_from_queues) = 0 THEN
                 WITH RECURSIVE lane (task) AS (
                     (
                         SELECT job.task FROM taskweave.job
@@ -199,6 +211,20 @@ BEGIN
                     FROM lane WHERE lane.task IS NOT NULL
                 )
                 SELECT coalesce(array_agg(lane.task), '{}') INTO v_tasks FROM lane WHERE lane.task = ANY(p_tasks);
+            END IF;
+
+            v_as := array_fill(-1000000, ARRAY[cardinality(v_tasks)]);
+            v_bs := array_fill(0::bigint, ARRAY[cardinality(v_tasks)]);
+            v_from := v_bs;
+            IF cardinality(p_from_queues) > 0 THEN
+                SELECT
+                    array_agg(coalesce(begun.a, -1000000) ORDER BY known.nth),
+                    array_agg(coalesce(begun.b, 0) ORDER BY known.nth),
+                    array_agg(coalesce(begun.seq, 0) ORDER BY known.nth)
+                INTO v_as, v_bs, v_from
+                FROM unnest(v_tasks) WITH ORDINALITY AS known (task, nth)
+                LEFT JOIN unnest(p_from_queues, p_from_tasks, p_from_as, p_from_bs, p_from_seqs)
+                    AS begun (queue, task, a, b, seq) ON begun.queue = v_queue AND begun.task = known.task;
             END IF;
 
             -- Round by round: what is taken is what waits first. A second round is needed where expired jobs stood in
@@ -227,13 +253,16 @@ BEGIN
                                     near.*, row_number() OVER (
                                         PARTITION BY near.fragile ORDER BY near.rank_a, near.rank_b, near.seq
                                     ) AS nth
-                                FROM unnest(v_tasks) AS known (task)
+                                FROM unnest(v_tasks, v_as, v_bs, v_from) AS known (task, a, b, seq)
                                 CROSS JOIN (VALUES (0, v_left), (1, least(v_left, v_fragile))) AS kind (fragile, most)
                                 CROSS JOIN LATERAL (
                                     SELECT job.rank_a, job.rank_b, job.seq, job.task, job.fragile FROM taskweave.job
                                     WHERE
                                         job.state = 1 AND job.aside = 0 AND job.queue = v_queue
                                         AND job.task = known.task AND job.fragile = kind.fragile
+                                        AND (job.rank_a, job.rank_b, job.seq) > (
+                                            CASE kind.fragile WHEN 0 THEN known.a ELSE -1000000 END, known.b, known.seq
+                                        )
                                     ORDER BY job.rank_a, job.rank_b, job.seq LIMIT kind.most
                                 ) AS near
                             ) AS ahead
@@ -252,11 +281,15 @@ BEGIN
                     count(*) FILTER (WHERE held.fragile = 1 AND (held.expires_at IS NULL OR held.expires_at > v_now))
                 INTO v_found, v_late, v_weak
                 FROM unnest(v_lane_tasks, v_lane_kinds, v_lane_wants) AS lane (task, fragile, jobs)
+                JOIN unnest(v_tasks, v_as, v_bs, v_from) AS known (task, a, b, seq) ON known.task = lane.task
                 CROSS JOIN LATERAL (
                     SELECT job.seq, job.rank_a, job.rank_b, job.fragile, job.expires_at FROM taskweave.job
                     WHERE
                         job.state = 1 AND job.aside = 0 AND job.queue = v_queue AND job.task = lane.task
                         AND job.fragile = lane.fragile
+                        AND (job.rank_a, job.rank_b, job.seq) > (
+                            CASE lane.fragile WHEN 0 THEN known.a ELSE -1000000 END, known.b, known.seq
+                        )
                     ORDER BY job.rank_a, job.rank_b, job.seq LIMIT lane.jobs FOR UPDATE SKIP LOCKED
                 ) AS held;
                 EXIT WHEN v_found IS NULL;
@@ -302,6 +335,15 @@ BEGIN
         END IF;
     END IF;
 
+    v_read := v_read + pg_stat_get_xact_tuples_returned('taskweave.job_ready'::regclass);
+    IF v_read > p_read_max OR cardinality(p_from_queues) > 0 THEN
+        RETURN QUERY
+        SELECT DISTINCT ON (job.queue, job.task)
+            -3, v_now, NULL, job.seq, NULL::bigint, job.rank_b, job.rank_a, job.queue, job.task, NULL::bytea, NULL, NULL
+        FROM taskweave.job WHERE job.seq = ANY(v_all) AND job.fragile = 0
+        ORDER BY job.queue, job.task, job.rank_a DESC, job.rank_b DESC, job.seq DESC;
+    END IF;
+
     IF v_left > 0 THEN
         IF v_skipped >= p_skipped_max THEN
             v_due := v_now;
@@ -315,6 +357,6 @@ BEGIN
         END IF;
     END IF;
     RETURN QUERY SELECT
-        0, v_now, NULL, NULL::bigint, v_due, NULL::bigint, NULL::integer, NULL, NULL, NULL::bytea, NULL, NULL;
+        0, v_now, NULL, v_read, v_due, NULL::bigint, NULL::integer, NULL, NULL, NULL::bytea, NULL, NULL;
 END
 $$;
