@@ -31,7 +31,12 @@ from taskweave.stores._mysql.link import MySQLLink
 from taskweave.stores._mysql.statements import _TEXTS, _named, compiled
 from taskweave.stores.mysql import MySQLTaskStore
 
-CLEAR = ("TRUNCATE {}_job", "TRUNCATE {}_claim", "DELETE FROM {}_pause", "UPDATE {}_meta SET floor = 0, rerank_after = NULL")
+CLEAR = (
+    "TRUNCATE {}_job",
+    "TRUNCATE {}_claim",
+    "DELETE FROM {}_pause",
+    "UPDATE {}_meta SET floor = 0, rerank_after = NULL",
+)
 BACK = [500_000, 2_000_000, 6_000_000]
 
 

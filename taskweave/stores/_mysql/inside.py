@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from taskweave.abc import Record
-from taskweave.core.verbs import Enqueue, Enqueued, Op
+from taskweave.core.verbs import Enqueue, Enqueued, Exchange, Op
 from taskweave.exceptions import (
     InvalidValue,
     SchemaTooNew,
@@ -84,8 +84,12 @@ async def apply_inside(link: MySQLLink, op: Op[A], payload_bytes_max: int, url: 
 
     async def answered() -> Any:
         turn = link.turn = await begin(link, None, payload_bytes_max=payload_bytes_max, url=url)
-        return await verb(turn, op)
+        answer = await verb(turn, op)
+        await link._send(())  # what waits to be sent with the next statement
+        return answer
 
+    if isinstance(op, Exchange) and not any(one.spawn for one in op.settle):
+        return cast("A", await answered())  # what fails there ends the transaction anyway
     return cast("A", await _between_savepoints(link, answered))
 
 
@@ -198,7 +202,7 @@ class MySQLBlock:
             await self._session.pool.give_up(connection, cancelled=self._torn)
 
     def _link(self, connection: Connection) -> MySQLLink:
-        return MySQLLink(connection, self._session.statements, self._session.bytes_max)
+        return MySQLLink(connection, self._session.statements, self._session.bytes_max, batches=True)
 
     def _open(self) -> Connection:
         """The connection, inside its transaction. Raises TransactionMisused, StoreUnavailable."""

@@ -16,11 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from taskweave.stores._mysql.driver import Connection
+from taskweave.stores._mysql.driver import Connection, errors
 from taskweave.stores._mysql.statements import Statement
 from taskweave.stores._server.rows import SUCCEEDED, Record
 from taskweave.stores._server.turn import Ask, Link, Turn
 
+TOO_LARGE: Final = 1153
 BYTES_MAX: Final = 1 << 20  # of one text, if the server takes that much; a row may be longer
 
 
@@ -33,12 +34,14 @@ class MySQLLink(Link):
         statements: Mapping[str, Statement],
         bytes_max: int = BYTES_MAX,
         *,
+        packet_max: int | None = None,
         batches: bool = False,
         commits: bool = False,
     ) -> None:
         self.connection = connection
         self.statements = statements
         self.bytes_max = bytes_max
+        self.packet_max = packet_max
         self.batches = batches
         self.commits = commits
         self.committing = False  # the commit has been sent
@@ -78,6 +81,7 @@ class MySQLLink(Link):
 
     async def run(self, sql: bytes) -> Sequence[Record]:
         """The rows of this one statement, sent alone."""
+        self._check_size(sql)
         await self._cursor.execute(sql)
         return await self._cursor.fetchall()
 
@@ -106,13 +110,20 @@ class MySQLLink(Link):
         found: list[Sequence[Record]] = []
         cursor = self._cursor
         if texts:
-            await cursor.execute(b";".join(texts))
+            sql = b";".join(texts)
+            self._check_size(sql)
+            await cursor.execute(sql)
             while True:
                 if cursor.description is not None:
                     found.append(await cursor.fetchall())
                 if not await cursor.nextset():
                     break
         return found
+
+    def _check_size(self, sql: bytes) -> None:
+        """Refuse what the server would not take: it would only hang up. Raises the error that it has for that."""
+        if self.packet_max is not None and len(sql) >= self.packet_max:
+            raise errors.OperationalError(TOO_LARGE, f"{len(sql):,} bytes, more than {self.packet_max:,}")
 
     def literal(self, value: object) -> bytes:
         """This value in SQL. Raises UnicodeEncodeError for text that UTF-8 cannot encode."""

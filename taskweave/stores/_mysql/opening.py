@@ -38,7 +38,7 @@ async def open_session(
             raise converted(error, url) from error
         raise
     bytes_max = min(BYTES_MAX, int(packet) // 2)
-    return Session(Pool(address), url, payload_bytes_max, found.collation, bytes_max)
+    return Session(Pool(address), url, payload_bytes_max, found.collation, bytes_max, int(packet))
 
 
 def _check_version(connection: Connection, url: str) -> None:

@@ -46,6 +46,7 @@ class Session:
     payload_bytes_max: int
     collation: str = COLLATION
     bytes_max: int = BYTES_MAX
+    packet_max: int | None = None
     retries: int = 0  # transactions that were repeated because they met another
     statements: Mapping[str, Statement] = field(init=False)
 
@@ -137,7 +138,14 @@ class _Attempt:
         session, pool = self.session, self.session.pool
         connection = await pool.take()
         self.thread_id = connection.thread_id()
-        link = MySQLLink(connection, session.statements, session.bytes_max, batches=True, commits=True)
+        link = MySQLLink(
+            connection,
+            session.statements,
+            session.bytes_max,
+            packet_max=session.packet_max,
+            batches=True,
+            commits=True,
+        )
         try:
             await link.later(self.begin)
             turn = await begin(link, at, payload_bytes_max=session.payload_bytes_max, url=session.url)

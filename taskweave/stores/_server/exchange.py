@@ -137,12 +137,25 @@ class _Claim:
             return running
         if not queues or not self.op.tasks or self.op.want <= 0:
             return []
+        await self._open()
         await self.turn.link.write("job_take_back", list(queues), self.turn.now)  # if the clock ran back
         for queue in queues:
             lanes = await self._lanes(queue)
             while lanes and self._wants() and await self._round(lanes):
                 pass
-        return await self._start() if self.taken else []
+        if not self.taken:
+            await self.turn.link.write("claim_close")
+            return []
+        return await self._start()
+
+    async def _open(self) -> None:
+        """Take the claim_id before any job: who sends it meanwhile waits here, and finds then what this one has taken.
+
+        Without that, a second sending could find every job locked by the first, and be told that there is none.
+        """
+        if self.over is not None:  # this one, and not whatever has the claim_id now
+            await self.turn.link.write("claim_delete", self.over)
+        await self.turn.link.write("claim_open", self.op.claim_id, self.op.member, self.turn.now + self.op.lease_us)
 
     def _wants(self) -> int:
         return 0 if self.skipped >= SKIPPED_MAX else self.op.want - len(self.taken)
@@ -199,9 +212,7 @@ class _Claim:
         turn, op, now = self.turn, self.op, self.turn.now
         seqs = [record[_SEQ] for record in self.taken]
         until = now + op.lease_us
-        if self.over is not None:  # this one, and not whatever has the claim_id now: two may send it at once
-            await turn.link.write("claim_delete", self.over)
-        await turn.link.write("claim_start", op.claim_id, op.member, until, json.dumps(seqs), now, seqs)
+        await turn.link.write("claim_start", json.dumps(seqs), until, now, seqs)
         return [started(record, now) for record in self.taken]
 
 

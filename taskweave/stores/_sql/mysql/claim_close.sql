@@ -1,0 +1,1 @@
+DELETE FROM taskweave_claim WHERE number = last_insert_id();
