@@ -90,7 +90,10 @@ def checked_pool(pool_max: int) -> int:
 def parsed(url: str) -> Address:
     """The address of this URL. Raises InvalidStoreUrl, and UnknownOption for a parameter that does not exist."""
     shown = redacted(url)
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidStoreUrl(shown, f"it cannot be read ({error})") from error
     if parts.scheme not in ("postgres", "postgresql"):
         raise InvalidStoreUrl(shown, "it does not begin with postgres://")
     if parts.fragment:
