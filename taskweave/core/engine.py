@@ -51,6 +51,7 @@ from taskweave.core.verbs import CancelRequested, Claimed, Exchange, Lease, Leas
 
 BACKOFF_BASE_US: Final[Micros] = 100 * MILLISECOND
 BACKOFF_CAP_US: Final[Micros] = 30 * SECOND
+GATHER_US: Final[Micros] = 10 * MILLISECOND  # how long slots that became free quietly may wait for others
 LATE_STOP_US: Final[Micros] = 2 * SECOND  # after the grace of a drain, what cannot be settled is left to its lease
 
 
@@ -127,6 +128,7 @@ class Engine:
     sent: Exchange | None = None
     _resend_at: Micros | None = None  # set while `sent` waits to be sent again
     _failures: int = 0
+    _quiet: bool = False  # slots became free since the last exchange without anything to settle
     _hinted: bool = False  # something in the store has changed since the last exchange
     _poll_at: Micros = 0
     _last_sent: Micros = -(1 << 62)  # of the exchange's first sending, which a lease may date from; not of a resend
@@ -206,6 +208,8 @@ class Engine:
         else:
             if any(self._free(lane) for lane in self.lanes):
                 at.append(self._poll_at)
+                if self._quiet and any(lane.hungry and self._free(lane) for lane in self.lanes):
+                    at.append(self._last_sent + GATHER_US)
             elif self._hinted and self.running:
                 at.append(self._last_sent + self.settings.attend_us)
             if self.progress:
@@ -235,6 +239,7 @@ class Engine:
     def _settle(self, run: RunEnded, running: Running, now: Micros) -> None:
         """Have the end of this run settled by the next exchange, unless it was settled by the run itself."""
         if running.committed:
+            self._quiet = True
             return
         job = running.job
         policy = self.policies.get(job.spec.task)
@@ -313,10 +318,19 @@ class Engine:
         """How many jobs may be claimed for this lane now."""
         return 0 if self._grace_until is not None else min(lane.most, self.settings.slots - self.used)
 
-    def _next_lane(self, *, anyway: bool) -> Lane | None:
+    def _worth(self, lane: Lane, now: Micros) -> bool:
+        """Whether a hungry lane is claimed for now.
+
+        Ends gather by themselves while an exchange is under way, and the next one settles them and claims. Runs that
+        settle themselves leave nothing to settle: an exchange for each of them would cost more than most of them do.
+        """
+        free = self._free(lane)
+        return free > 0 and (not self._quiet or free * 2 >= lane.slots or now - self._last_sent >= GATHER_US)
+
+    def _next_lane(self, now: Micros, *, anyway: bool) -> Lane | None:
         """The lane to claim for: a hungry one that has waited longest; with `anyway`, any that has a free slot."""
         for lane in self.lanes:
-            if (lane.hungry or anyway) and self._free(lane):
+            if self._free(lane) if anyway else lane.hungry and self._worth(lane, now):
                 self.lanes = (*(other for other in self.lanes if other is not lane), lane)
                 return lane
         return None
@@ -333,10 +347,10 @@ class Engine:
         since = now - self._last_sent
         attend = self._hinted and bool(self.running) and since >= self.settings.attend_us
         report = bool(self.progress) and since >= self.settings.progress_us
-        lane = self._next_lane(anyway=False)
+        lane = self._next_lane(now, anyway=False)
         if not (lane or self.outbox or attend or report):
             return
-        lane = lane or self._next_lane(anyway=True)  # the trip is made anyway
+        lane = lane or self._next_lane(now, anyway=True)  # the trip is made anyway
         want = 0 if lane is None else self._free(lane)
         held = sum(running.fragile for running in self.running.values())
         self.sent = Exchange(
@@ -354,7 +368,7 @@ class Engine:
         self.progress = {}
         if lane is not None:
             lane.hungry = False
-        self._hinted = False
+        self._hinted = self._quiet = False
         self._last_sent = now
         effects.append(SendExchange(self.sent))
 

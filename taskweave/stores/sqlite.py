@@ -288,9 +288,14 @@ class _Opened:
                     await self.bridge.run(connection.close)
 
     async def write(self, function: Callable[[StoreConnection], T]) -> T:
-        """Run it on the connection that writes, whatever becomes of the caller."""
+        """Run it on the connection that writes, whatever becomes of the caller once it has begun."""
         assert self._writer is not None
-        return await self.finish(self._writer, function)
+        if self._line is None:  # nobody transacts
+            return await self.finish(self._writer, function)
+        with anyio.move_on_after(CALL_DEADLINE_S):
+            async with self.transacting.file:
+                return await self.finish(self._writer, function)
+        raise StoreUnavailable(self.settings.url, f"a transaction of this process held it for {CALL_DEADLINE_S:g} s")
 
     async def finish(self, connection: aiosqlite.Connection, function: Callable[[StoreConnection], T]) -> T:
         """Run it, whatever becomes of the caller: the one place where writes are shielded, and bounded."""

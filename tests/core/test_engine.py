@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from taskweave.core.effects import Abandon, Announce, CancelRun, CheckIdle, Effect, Run, SendExchange, Stop, Why
-from taskweave.core.engine import LATE_STOP_US, Engine, Lane, Settings
+from taskweave.core.engine import GATHER_US, LATE_STOP_US, Engine, Lane, Settings
 from taskweave.core.events import (
     CancelsRequested,
     Committed,
@@ -540,3 +540,23 @@ def test_a_commit_asks_for_more_at_once_as_any_other_end_does() -> None:
     effects = bench.tell(committed("a"))
     assert len(of(SendExchange, effects)) == 1
     assert bench.sent.settle == ()
+
+
+def test_slots_of_runs_that_settle_themselves_gather_before_they_are_filled() -> None:
+    bench = Bench(slots=8)
+    bench.answer(*[claimed(f"a{n}") for n in range(4)])
+    bench.answer(*[claimed(f"b{n}") for n in range(4)])  # all that was asked for, so that there may be more
+    for n in range(3):
+        bench.tell(committed(f"a{n}"))
+        bench.end(f"a{n}", Ending.COMMITTED)
+    assert bench.engine.sent is None, "an exchange for each would cost more than it is worth"
+    assert bench.engine.wake_at() == bench.engine._last_sent + GATHER_US
+    bench.tell(committed("a3"))
+    bench.end("a3", Ending.COMMITTED)
+    assert bench.sent.want == 4, "half of the slots are free"
+    bench.answer(*[claimed(f"c{n}") for n in range(4)])
+    bench.tell(committed("b0"))
+    bench.end("b0", Ending.COMMITTED)
+    assert bench.engine.sent is None
+    bench.tell(Ticked(), after=GATHER_US)
+    assert bench.sent.want == 1, "or have waited long enough"

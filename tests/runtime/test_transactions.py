@@ -175,7 +175,7 @@ async def test_after_the_block_the_job_has_succeeded_whatever_follows(
 
 
 async def test_a_function_may_go_on_after_its_block_longer_than_a_lease(bench: Bench, ledger: Ledger) -> None:
-    settled, renewed = anyio.Event(), 0
+    settled = anyio.Event()
 
     async def pay(n: int, ctx: Ctx = inject()) -> str | None:
         async with ctx.transaction() as tx:
@@ -192,15 +192,14 @@ async def test_a_function_may_go_on_after_its_block_longer_than_a_lease(bench: B
 
     released = anyio.Event()
     id = await bench.enqueue(bench.add(pay), 1)
-    async with bench.running(lease="300ms", maintain="10ms", observers=[Ending()]):
+    async with bench.running(lease="1s", maintain="10ms", observers=[Ending()]):
         await settled.wait()
-        at = (await bench.job(id)).life.end
-        assert at is not None
-        with anyio.fail_after(10):
-            while renewed < 50:  # a lease and more, in which nothing is renewed, lost or run again
-                renewed += 1
-                await bench.store.apply(Maintain(300_000))
-                await anyio.sleep(0.01)
+        assert (await bench.job(id)).life.end is not None
+        until = anyio.current_time() + 1.5  # a lease and more, in which nothing is renewed, lost or run again
+        ended.clear()  # of starts that a busy machine has kept from their leases
+        while anyio.current_time() < until:
+            await bench.store.apply(Maintain(1_000_000))
+            await anyio.sleep(0.02)
         assert ended == []
         released.set()
         with anyio.fail_after(10):

@@ -97,19 +97,24 @@ class PostgresBlock:
             raise
 
     async def execute(self, sql: str, args: Sequence[Any]) -> int | None:
-        statement = await self._run(sql, args)
-        changed = str(statement.get_statusmsg()).rpartition(" ")[2]
+        connection, text = self._open(), check_statement(sql)
+        if not args and ";" in text.rstrip().rstrip(";"):  # without parameters, the driver would run several at once
+            statement: Any = await self._run(cast("Any", connection).prepare, text)
+            await self._run(statement.fetch)
+            status = str(statement.get_statusmsg())
+        else:
+            status = str(await self._run(connection.execute, text, *args))
+        changed = status.rpartition(" ")[2]
         return int(changed) if changed.isdigit() else None
 
     async def fetch(self, sql: str, args: Sequence[Any]) -> list[Record]:
-        return list((await self._run(sql, args)).rows)
+        return list(await self._run(self._open().fetch, check_statement(sql), *args))
 
-    async def _run(self, sql: str, args: Sequence[Any]) -> _Ran:
-        """Prepared, so that one text is one statement."""
-        connection, text = self._open(), check_statement(sql)
+    async def _run(self, run: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """What this method of the driver returns; an error of the user's SQL is the driver's own."""
+        connection = self._open()
         try:
-            prepared = await cast("Any", connection).prepare(text)
-            rows = await prepared.fetch(*args)
+            answer = await run(*args)
         except Exception as error:
             if connection.is_closed() and is_driver_error(error):
                 raise self._known(error) from error
@@ -117,19 +122,27 @@ class PostgresBlock:
                 raise undone_before(error) from error
             raise
         self._open()
-        return _Ran(prepared, rows)
+        return answer
 
     async def apply(self, op: Op[A]) -> A:
-        connection, session = self._open(), self._session
-        link = PostgresLink(connection, session.statements)
+        connection = self._open()
         try:
-            return await apply_inside(link, connection.execute, op, session.payload_bytes_max, session.url)
+            return await self._applied(connection, op)
         except Exception as error:
             if sqlstate(error) == FAILED:
                 raise undone_before(error) from error
             if is_driver_error(error):
                 raise self._known(error) from error
             raise
+
+    async def _applied(self, connection: Connection, op: Op[A]) -> A:
+        """In one round trip where a job ends in plain success: what fails there ends the transaction anyway."""
+        session = self._session
+        if isinstance(op, Exchange) and (plain := hot.plain_part(op)) is not None:
+            records = await connection.fetch(session.statements["exchange"], *hot.exchanged_by(op, None, plain))
+            return cast("A", hot.exchanged(op, plain, records))
+        link = PostgresLink(connection, session.statements)
+        return await apply_inside(link, connection.execute, op, session.payload_bytes_max, session.url)
 
     async def commit(self) -> None:
         connection = self._open()
@@ -161,14 +174,6 @@ class PostgresBlock:
 
     def _known(self, error: BaseException, *, committing: bool = False) -> TaskweaveError:
         return converted(error, self._session.url, committing=committing)
-
-
-class _Ran:
-    """A statement that has run."""
-
-    def __init__(self, prepared: Any, rows: Sequence[Record]) -> None:
-        self.get_statusmsg = prepared.get_statusmsg
-        self.rows = rows
 
 
 async def _begin_sql(session: Session) -> str:

@@ -3,7 +3,8 @@
 Rules
   lock       it holds the file's write lock from its first moment, so all other writers, of this process too, wait:
              in turns, as they wait for each other. Reads go on
-  one        of a store's transactions is open at a time, the others stand in a queue: fairer than each trying the lock
+  one        of a store's transactions is open at a time, the others stand in a queue; the store's own ops wait for that
+             one and not for those in the queue, and it for them: handing the file over takes no time, trying again does
   cancelled  a statement that runs is interrupted, and the rollback is waited for; a commit is not cancelled
 """
 
@@ -68,6 +69,7 @@ class Transacting:
     """The transactions of one open store, one after the other."""
 
     def __init__(self, open_line: Callable[[], Awaitable[Line]]) -> None:
+        self.file = anyio.Lock(fast_acquire=True)  # held by whoever writes in this store
         self._open_line = open_line
         self._turn = anyio.Lock()
 
@@ -76,7 +78,7 @@ class Transacting:
 
     @asynccontextmanager
     async def _block(self) -> AsyncGenerator[SQLiteTransaction]:
-        async with self._turn:
+        async with self._turn, self.file:
             line, block = await self._open_line(), Block()
             try:
                 await line.ask(block.begin)
