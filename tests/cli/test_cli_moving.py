@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import stat
@@ -22,6 +23,8 @@ from taskweave.cli.moving_output import progress
 from taskweave.core.job import State
 from taskweave.core.unique import UniqueKey
 from taskweave.core.verbs import CancelJobs, Count, DeleteJobs, Enqueue, Export, Find, Load, Restore
+from taskweave.exceptions import StoreUnavailable
+from taskweave.stores.sqlite import SQLiteTaskStore
 
 Invoke = Callable[..., Result]
 R = TypeVar("R")
@@ -78,6 +81,26 @@ def test_a_copy_goes_on_where_it_was_cut_off(invoke: Invoke, filled: int) -> Non
         document = outcome(invoke("store", "copy", A, B, "--json"))
         assert (document["stored"], document["existing"]) == (filled - existing, existing)
         assert document["equal"]
+
+
+def test_a_copy_whose_store_failed_goes_on_when_it_is_run_again(
+    invoke: Invoke, filled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = tuple([spec(f"many{number}") for number in range(1_200)])
+    within(A, lambda store: store.apply(Enqueue(many)))
+    real, restores = SQLiteTaskStore.apply, itertools.count()
+
+    async def fails(self: SQLiteTaskStore, op: Any, **rest: Any) -> Any:
+        if isinstance(op, Restore) and next(restores) == 2:
+            raise StoreUnavailable(self.url, "it went away")
+        return await real(self, op, **rest)
+
+    monkeypatch.setattr(SQLiteTaskStore, "apply", fails)
+    result = invoke("store", "copy", A, B)
+    assert (result.exit_code, "TW1401" in result.stderr) == (1, True)
+    document = outcome(invoke("store", "copy", A, B, "--json"))
+    assert (document["existing"], document["stored"]) == (1_000, filled + 200)
+    assert document["equal"]
 
 
 def test_a_dry_run_makes_nothing(invoke: Invoke, folder: Path, filled: int) -> None:
