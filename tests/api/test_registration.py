@@ -257,7 +257,7 @@ def test_options_of_a_task() -> None:
     [
         "",
         "jobs.db",
-        "mysql://root:hunter2@localhost/x",
+        "mssql://root:hunter2@localhost/x",
         "sqlite://",
         "sqlite:///",
         "sqlite://jobs.db",

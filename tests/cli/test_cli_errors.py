@@ -101,7 +101,7 @@ def test_a_store_of_a_newer_version_is_one_line(invoke: Invoke, loaded: Any, fol
     ("url", "code"),
     [
         ("memory://", "TW1407"),
-        ("postgres://u:hunter2@h/db", "TW1407"),
+        ("mssql://u:hunter2@h/db", "TW1407"),
         ("jobs.db", "TW1407"),
         ("sqlite://jobs.db", "TW1407"),
         ("sqlite:///a\nb.db", "TW1407"),
