@@ -51,6 +51,11 @@ class Pool:
     def size(self) -> int:
         return len(self._idle) + len(self._used)
 
+    @property
+    def idle(self) -> int:
+        """From any thread."""
+        return len(self._idle)
+
     async def take(self) -> Connection:
         """An open connection, to be given back or given up. Raises what connecting raises."""
         while self._idle:
@@ -58,9 +63,17 @@ class Pool:
             if not connection.is_closed():
                 self._used.add(connection)
                 return connection
+        connection = await self._made()
+        self._used.add(connection)
+        return connection
+
+    async def fill(self) -> None:
+        """One more idle connection. Raises what connecting raises."""
+        self.give_back(await self._made())
+
+    async def _made(self) -> Connection:
         connection = await connect(self.address, pooled=self.pooled)
         self.opened += 1
-        self._used.add(connection)
         return connection
 
     def give_back(self, connection: Connection) -> None:

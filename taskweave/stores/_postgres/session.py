@@ -90,6 +90,15 @@ class Session:
             self.heads.read(bool(begun), entries, reached, now, now - sent)
         return records
 
+    async def fill(self) -> None:
+        """One more connection for those that come. Raises StoreError."""
+        try:
+            await self.pool.fill()
+        except Exception as error:
+            if is_driver_error(error):
+                raise converted(error, self.url) from error
+            raise
+
     async def facts(self) -> dict[str, Any]:
         """What is worth knowing about the server and the schema. Raises StoreError."""
         known = await self._patiently(_Look, facts)
