@@ -19,12 +19,15 @@ from taskweave.core.queue import Queue
 from taskweave.core.unique import UniqueKey
 from taskweave.core.verbs import (
     CancelJobs,
+    Change,
+    Changed,
     Count,
     DeleteJobs,
     Enqueue,
     Enqueued,
     Exchange,
     Exchanged,
+    Exported,
     Find,
     Found,
     How,
@@ -35,6 +38,7 @@ from taskweave.core.verbs import (
     PurgeQueue,
     QueueStat,
     Renew,
+    Restore,
     Settlement,
     Stats,
     TakeDump,
@@ -411,3 +415,38 @@ class AnswersCreatedTwice(Spoilt):
                 ]
             )
         return answer
+
+
+# --- what is moved ------------------------------------------------------------------------------------------------
+
+
+@broken
+class KeepsTheLeaseOfAMove(Spoilt):
+    """What ran elsewhere runs on here, under a lease that nobody holds."""
+
+    async def spoil(self, op: Op[Any], now: Micros) -> Any:
+        if not isinstance(op, Restore):
+            return self.queue.apply(op, now)
+        running = {job.id: job for job in op.jobs if job.life.hold is not None}
+        answers = self.queue.apply(Restore(tuple([job for job in op.jobs if job.id not in running])), now)
+        for job in running.values():
+            self.queue._table.restore(job, now)
+        by_id = {answer.id: answer for answer in answers}
+        return tuple([by_id.get(job.id, Changed(job.id, Change.DONE, State.RUNNING)) for job in op.jobs])
+
+
+@broken
+class MovesInAnotherOrder(Spoilt):
+    async def spoil(self, op: Op[Any], now: Micros) -> Any:
+        if not isinstance(op, Restore):
+            return self.queue.apply(op, now)
+        return self.queue.apply(Restore(op.jobs[::-1]), now)[::-1]
+
+
+@broken
+class EndsAPageTooEarly(Spoilt):
+    """A page that is full is taken for the last one."""
+
+    async def spoil(self, op: Op[Any], now: Micros) -> Any:
+        answer = self.queue.apply(op, now)
+        return evolve(answer, next=None) if isinstance(answer, Exported) else answer

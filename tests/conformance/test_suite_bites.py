@@ -40,6 +40,9 @@ FOUND_BY = {
     "SharesNamespaces": "two_namespaces_do_not_see_each_other",
     "PurgesTheRunning": "purge_deletes_unstarted_jobs_only",
     "AnswersCreatedTwice": "the_same_id_again_is_existing",
+    "KeepsTheLeaseOfAMove": "restores_running_jobs_as_given_back",
+    "MovesInAnotherOrder": "restores_the_order",
+    "EndsAPageTooEarly": "exports_no_more_than_a_page_holds",
 }
 
 
