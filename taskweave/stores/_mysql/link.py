@@ -14,12 +14,13 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any, Final
 
 from taskweave.stores._mysql.driver import Connection, errors
 from taskweave.stores._mysql.statements import Statement
 from taskweave.stores._server.rows import SUCCEEDED, Record
-from taskweave.stores._server.turn import Ask, Link, Turn
+from taskweave.stores._server.turn import Ask, Counted, Link, Turn
 
 TOO_LARGE: Final = 1153
 BYTES_MAX: Final = 1 << 20  # of one text, if the server takes that much; a row may be longer
@@ -47,7 +48,7 @@ class MySQLLink(Link):
         self.committing = False  # the commit has been sent
         self.turn: Turn | None = None  # whose time moves on with the server's clock
         self._cursor = connection.cursor()
-        self._waiting: list[bytes] = []
+        self._waiting: list[tuple[bytes, Counted | None]] = []
         self._size = 0
 
     # --- the protocol -------------------------------------------------------------------------------------------------
@@ -73,6 +74,18 @@ class MySQLLink(Link):
         for text in self.statements[name].texts(parameters, self.literal):
             await self.later(text)
 
+    async def write_counted(self, name: str, *parameters: Any) -> Counted:
+        counted = Counted()
+        (text,) = self.statements[name].texts(parameters, self.literal)
+        if not self.batches:
+            return Counted(await self.execute(name, *parameters))
+        await self.later(text, counted)
+        return counted
+
+    async def flush(self) -> None:
+        if self._waiting:
+            await self._send(())
+
     async def many(self, name: str, records: Sequence[Record]) -> None:
         for text in self.statements[name].of_many(records, self.literal, self.bytes_max):
             await self.later(text)
@@ -85,14 +98,14 @@ class MySQLLink(Link):
         await self._cursor.execute(sql)
         return await self._cursor.fetchall()
 
-    async def later(self, text: bytes) -> None:
+    async def later(self, text: bytes, counted: Counted | None = None) -> None:
         """Run this with the next statement, or now if batches are not taken or it would become too long."""
         if self._size + len(text) > self.bytes_max:
             await self._send(())
         if not self.batches:
             await self.run(text)
             return
-        self._waiting.append(text)
+        self._waiting.append((text, counted))
         self._size += len(text)
 
     async def commit(self) -> None:
@@ -105,19 +118,22 @@ class MySQLLink(Link):
         """Run what waits and then these; the rows of each statement that has some (of each of these, if one by one)."""
         if not self.batches:
             return [await self.run(text) for text in texts]
-        texts = [*self._waiting, *texts]
+        counts = [counted for _, counted in self._waiting]
+        sql = b";".join([*(text for text, _ in self._waiting), *texts])
         self._waiting, self._size = [], 0
         found: list[Sequence[Record]] = []
+        if not sql:
+            return found
+        self._check_size(sql)
         cursor = self._cursor
-        if texts:
-            sql = b";".join(texts)
-            self._check_size(sql)
-            await cursor.execute(sql)
-            while True:
-                if cursor.description is not None:
-                    found.append(await cursor.fetchall())
-                if not await cursor.nextset():
-                    break
+        await cursor.execute(sql)
+        for place in count():
+            if cursor.description is not None:
+                found.append(await cursor.fetchall())
+            elif place < len(counts) and (counted := counts[place]) is not None:
+                counted.rows = int(cursor.rowcount)
+            if not await cursor.nextset():
+                break
         return found
 
     def _check_size(self, sql: bytes) -> None:

@@ -24,10 +24,11 @@ from taskweave.stores._server.rows import Record, Row
 from taskweave.stores._server.settle import (
     check_settlements,
     in_order,
+    not_succeeded,
     progress,
     settle_special,
     split,
-    succeed_plainly,
+    succeed_at_once,
 )
 from taskweave.stores._server.turn import Ask, Turn
 from taskweave.stores.documents import life_document, spec_rest
@@ -45,16 +46,16 @@ async def exchange(turn: Turn, op: Exchange) -> Exchanged:
     plain, special = split(op.settle)
     asks: list[Ask] = [("due", queue, turn.now, PROMOTED_MAX) for queue in queues]
     asks += [("paused",), ("claim_by_id", op.claim_id)]
-    if plain:
-        asks.append(("settle_load", [one.id for one in plain]))
-    *due, found_paused, earlier, loaded = [*await turn.link.fetch_all(asks), ()][: len(queues) + 3]
+    *due, found_paused, earlier = await turn.link.fetch_all(asks)
     await promote_first(turn, due, PROMOTED_MAX)
     await progress(turn, op.progress)
-    refused = [*await settle_special(turn, special), *await succeed_plainly(turn, plain, loaded)]
+    refused = await settle_special(turn, special)
+    succeeding = await succeed_at_once(turn, plain)
     paused = {queue for (queue,) in found_paused}
     open_ = [queue for queue in queues if queue not in paused]
     claim = _Claim(turn, op)
     claimed = await claim.take(open_, earlier)
+    refused += await not_succeeded(turn, succeeding)
     last: list[Ask] = [("cancels", op.member)]
     if len(claimed) < op.want and open_:
         last.append(("next_due", open_))

@@ -18,7 +18,9 @@ from taskweave.core.verbs import Lease, LeaseProgress, Settlement
 from taskweave.exceptions import IllegalTransition, InvalidInput, InvalidValue
 from taskweave.stores._server.enqueue import spawn
 from taskweave.stores._server.rows import RUNNING, Record, Row, success_chores
-from taskweave.stores._server.turn import Turn
+from taskweave.stores._server.turn import Counted, Turn
+
+Succeeding = tuple[list[Settlement], Counted]
 
 
 def check_settlements(settlements: Sequence[Settlement]) -> None:
@@ -58,6 +60,32 @@ def in_order(settlements: Sequence[Settlement], refused: Sequence[Settlement]) -
         return ()
     stale = set(refused)
     return tuple([Lease(one.id, one.fence) for one in settlements if one in stale])
+
+
+async def succeed_at_once(turn: Turn, settlements: Sequence[Settlement]) -> list[Succeeding]:
+    """Write the plain successes unread, those that say the same together; what they changed is counted later."""
+    alike: dict[tuple[int, int, bytes | None], list[Settlement]] = {}
+    for one in settlements:
+        alike.setdefault((one.fence, one.digest(), one.result), []).append(one)
+    begun: list[Succeeding] = []
+    for (fence, digest, result), those in alike.items():
+        ids = [one.id for one in those]
+        if result is None:
+            counted = await turn.link.write_counted("job_settle_bare", turn.now, fence, digest, ids)
+        else:
+            counted = await turn.link.write_counted("job_settle", turn.now, fence, digest, ids, result)
+        begun.append((those, counted))
+    return begun
+
+
+async def not_succeeded(turn: Turn, begun: Sequence[Succeeding]) -> list[Settlement]:
+    """Of successes that were written unread, those that are stale: what has changed already is a repeat now."""
+    if any(counted.rows < 0 for _, counted in begun):
+        await turn.link.flush()
+    missed = [one for those, counted in begun if counted.rows != len(those) for one in those]
+    if not missed:
+        return []
+    return await succeed_plainly(turn, missed, await turn.link.fetch("settle_load", [one.id for one in missed]))
 
 
 async def succeed_plainly(turn: Turn, settlements: Sequence[Settlement], loaded: Sequence[Record]) -> list[Settlement]:

@@ -22,6 +22,13 @@ from taskweave.stores._server.rows import Record, Row, edited, row_of, saved
 Ask = tuple[Any, ...]  # the name of a statement, and its parameters
 
 
+@define
+class Counted:
+    """How many rows a statement changed, -1 until it has been sent."""
+
+    rows: int = -1
+
+
 class Link(Protocol):
     """One connection inside a transaction; statements are called by name, parameters are as the statement says.
 
@@ -45,6 +52,14 @@ class Link(Protocol):
     async def write(self, name: str, *parameters: Any) -> None:
         """As execute, where nobody asks how many rows it changed."""
         await self.execute(name, *parameters)
+
+    async def write_counted(self, name: str, *parameters: Any) -> Counted:
+        """As write, and the count is known after the next read, or `flush`."""
+        return Counted(await self.execute(name, *parameters))
+
+    async def flush(self) -> None:
+        """Send what was written and not yet sent."""
+        return
 
     async def fetch_all(self, asks: Sequence[Ask]) -> list[Sequence[Record]]:
         """The answers to several statements, which do not need each other's."""
