@@ -293,7 +293,7 @@ async def test_what_a_full_server_refuses_to_spawn_ends_nothing(private_server: 
     async with RedisTaskStore(server.url()) as store:
         await store.apply(Enqueue((job(),)))
         (taken,) = (await store.apply(claim())).claimed
-        server.admin("CONFIG SET maxmemory 1mb")
+        server.admin("CONFIG SET maxmemory 100kb")
         with pytest.raises(StoreFull) as error:
             await store.apply(claim(0, settle=(evolve(success(taken), spawn=(job(),)),)))
         assert error.value.applied == "no"

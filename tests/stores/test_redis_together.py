@@ -258,7 +258,7 @@ async def test_the_rights_of_a_worker_suffice_for_everything(
     certificate = await check_store(dropped_after(address), level="basic", only=walking)
     assert certificate.passed, [outcome for outcome in certificate.outcomes if outcome.problem]
     assert not caplog.records
-    assert {denied["object"] for denied in server.admin("ACL LOG")} == {"config|get"}
+    assert {denied["object"].partition("|")[0] for denied in server.admin("ACL LOG")} == {"config"}
     with pytest.raises(StoreRefused):
         async with RedisTaskStore(server.url("other", user="taskweave_worker", password="word-1")):
             pass
