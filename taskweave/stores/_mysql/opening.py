@@ -10,7 +10,7 @@ from taskweave.stores._mysql.address import Address
 from taskweave.stores._mysql.driver import Connection
 from taskweave.stores._mysql.errors import converted, is_driver_error
 from taskweave.stores._mysql.link import BYTES_MAX, MySQLLink
-from taskweave.stores._mysql.pool import Pool, closed, connect, is_mariadb
+from taskweave.stores._mysql.pool import Pool, closed, is_mariadb
 from taskweave.stores._mysql.schema import bring_up
 from taskweave.stores._mysql.session import Session
 
@@ -24,21 +24,24 @@ async def open_session(
     """The session of an open store. Raises StoreError."""
     url = address.url
     try:
-        connection = await connect(address)
+        pool = Pool(address)
+        connection = await pool.take()
         try:
             _check_version(connection, url)
             found = await bring_up(
                 connection, address.namespace, url, create=create, read_only=read_only, aging_us=aging_us
             )
             ((packet,),) = await MySQLLink(connection, {}).run(b"SELECT @@max_allowed_packet")
-        finally:
+        except BaseException:
             await closed(connection)
+            raise
+        pool.give_back(connection)
     except Exception as error:
         if is_driver_error(error):
             raise converted(error, url) from error
         raise
     bytes_max = min(BYTES_MAX, int(packet) // 2)
-    return Session(Pool(address), url, payload_bytes_max, found.collation, bytes_max, int(packet))
+    return Session(pool, url, payload_bytes_max, found.collation, bytes_max, int(packet))
 
 
 def _check_version(connection: Connection, url: str) -> None:
