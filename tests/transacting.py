@@ -25,6 +25,7 @@ class Ledger:
     store: TaskStore
     kind: str
     table: str
+    address: str = ""
 
     @property
     def insert(self) -> str:
@@ -74,7 +75,7 @@ async def ledger_at(url: str, kind: str) -> AsyncIterator[Ledger]:
     """An open store there, with an empty ledger; both are gone at the end."""
     table = f"ledger_{uuid4().hex[:12]}"
     async with connect(url) as store:
-        ledger = Ledger(store, kind, table)
+        ledger = Ledger(store, kind, table, url)
         try:
             await define_in(ledger.store, kind, url, f"CREATE TABLE {table} (n INTEGER NOT NULL)")
             yield ledger

@@ -148,6 +148,9 @@ class PostgresTaskStore:
             raise StoreReadOnly(self.url, "it was opened to be read only")
         async with opened.place(), transaction(opened.bridge, PostgresBlock(opened.session), opened.finish) as tx:
             yield tx
+        opened.tell()
+        for op, answer in tx.applied:
+            wake_touched(self._shared.listeners, op, answer)
 
     async def enqueue_inside(self, tx: object, op: Enqueue) -> tuple[Enqueued, ...]:
         """Enqueue by a connection of the user's own to this database: with its commit the jobs are there, or never.

@@ -12,9 +12,12 @@ import pytest
 from transacting import MARK, Ledger, address, ledger_at
 
 from taskweave import InvalidValue, NotOpen, StoreReadOnly, TransactionMisused
-from taskweave.abc import EnqueuesInside, StoreTransaction, Transacts
+from taskweave.abc import EnqueuesInside, Listens, StoreTransaction, Transacts
 from taskweave.connect import connect
+from taskweave.core.job import Spec
+from taskweave.core.unique import UniqueKey
 from taskweave.core.verbs import Count, Enqueue, PauseQueue
+from taskweave.exceptions import StoreUnavailable, UniqueConflict
 from taskweave.stores.memory import MemoryTaskStore
 from taskweave.stores.sqlite import SQLiteTaskStore
 
@@ -199,10 +202,6 @@ async def test_postgres_undoes_what_goes_on_after_a_caught_error_and_says_why(le
 
 
 async def test_a_refused_op_leaves_the_transaction_as_it_was(ledger: Ledger) -> None:
-    from taskweave.core.job import Spec
-    from taskweave.core.unique import UniqueKey
-    from taskweave.exceptions import UniqueConflict
-
     key = UniqueKey("k", on_conflict="raise")
     async with transaction(ledger) as tx:
         await tx.apply(Enqueue((Spec("00000000-0000-7000-8000-000000000001", "t", "q", b"", unique=key),)))
@@ -227,7 +226,6 @@ async def test_a_broken_connection_undoes_it_and_says_that_nothing_happened(ledg
         pytest.skip("no connection to break")
     session = {"postgres": "SELECT pg_backend_pid()", "mysql": "SELECT connection_id()"}[ledger.kind]
     kill = {"postgres": "SELECT pg_terminate_backend($1)", "mysql": "KILL CONNECTION %s"}[ledger.kind]
-    from taskweave.exceptions import StoreUnavailable
 
     async def block() -> None:
         async with transaction(ledger) as tx:
@@ -250,3 +248,17 @@ def connect_again(ledger: Ledger) -> Any:
 async def test_addresses_make_stores_that_transact(tmp_path: Path) -> None:
     async with connect(f"sqlite:///{tmp_path}/a.db") as store:
         assert isinstance(store, Transacts)
+
+
+async def test_those_who_listen_hear_of_its_jobs_after_the_commit(ledger: Ledger) -> None:
+    listening = connect(ledger.store.url) if ledger.kind == "sqlite" else ledger.store.another()
+    if ledger.kind == "postgres":
+        listening = connect(ledger.address)  # a store that knows nothing of the other
+    assert isinstance(listening, Listens)
+    async with listening, listening.listen(("q",)) as wakeups:
+        with anyio.move_on_after(1):  # what is left of the opening
+            await wakeups.wait()
+        async with transaction(ledger) as tx:
+            await tx.apply(Enqueue((Spec("00000000-0000-7000-8000-000000000001", "t", "q", b""),)))
+        with anyio.fail_after(5):
+            await wakeups.wait()

@@ -31,6 +31,7 @@ from taskweave.stores._server.transaction import undone_before
 from taskweave.stores._server.turn import Link, begin
 from taskweave.stores._server.verbs import READS, WRITES, Verb
 from taskweave.stores.inside import SQLALCHEMY, check_statement, driver_connection, ended_early, is_a, outside, refused
+from taskweave.stores.wakeups import Touch, touched
 
 A = TypeVar("A")
 
@@ -85,6 +86,7 @@ class PostgresBlock:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._connection: Connection | None = None
+        self._touched: list[Touch] = []  # what others want to know of once it is committed
 
     async def begin(self) -> None:
         session = self._session
@@ -127,13 +129,15 @@ class PostgresBlock:
     async def apply(self, op: Op[A]) -> A:
         connection = self._open()
         try:
-            return await self._applied(connection, op)
+            answer = await self._applied(connection, op)
         except Exception as error:
             if sqlstate(error) == FAILED:
                 raise undone_before(error) from error
             if is_driver_error(error):
                 raise self._known(error) from error
             raise
+        self._touched.append(touched(op, answer))
+        return answer
 
     async def _applied(self, connection: Connection, op: Op[A]) -> A:
         """In one round trip where a job ends in plain success: what fails there ends the transaction anyway."""
@@ -157,6 +161,9 @@ class PostgresBlock:
         self._session.pool.give_back(connection)
         if status != "COMMIT":  # a statement had failed, and its error was caught
             raise undone_before(StoreUnavailable(self._session.url, f"the server answered {status}"))
+        if self._session.notices is not None:
+            for touch in self._touched:
+                self._session.notices.tell(touch)
 
     async def rollback(self) -> None:
         connection, self._connection = self._connection, None
