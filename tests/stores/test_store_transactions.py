@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -262,3 +263,15 @@ async def test_those_who_listen_hear_of_its_jobs_after_the_commit(ledger: Ledger
             await tx.apply(Enqueue((Spec("00000000-0000-7000-8000-000000000001", "t", "q", b""),)))
         with anyio.fail_after(5):
             await wakeups.wait()
+
+
+async def test_it_works_behind_a_pooler(shared_server: Callable[[str], Any]) -> None:
+    """PgBouncer in transaction mode: no statement, setting or session outlives a transaction."""
+    url = str(shared_server("pgbouncer").url(f"tx_{uuid4().hex[:12]}"))
+    async with ledger_at(url, "postgres") as ledger:
+        for n in range(3):
+            async with transaction(ledger) as tx:
+                await tx.execute(ledger.insert, n)
+                await tx.apply(Enqueue((Spec(f"00000000-0000-7000-8000-00000000000{n}", "t", "q", b""),)))
+                assert len(await tx.fetch(f"SELECT n FROM {ledger.table}")) == n + 1
+        assert await ledger.rows() == [0, 1, 2]
