@@ -166,7 +166,14 @@ BUGS = {
     "a deadline is met a microsecond late": ("expired", "agenda_at <= $1", "agenda_at < $1"),
     "pruning is a microsecond late": ("prunes", "agenda_at <= $1", "agenda_at < $1"),
     "what is set aside is never taken back": ("job_take_back", "SET aside = 0", "SET aside = aside"),
-    "a settlement frees no lease": ("job_succeed", "lease_until = NULL, ", ""),
+    "a success frees no lease": ("job_settle", "lease_until = NULL, ", ""),
+    "a success counts under any fence": ("job_settle", " AND fence = $2", ""),
+    "a success forgets its window": ("job_settle", ", coalesce(window_until, 0)", ""),
+    "a success without a result keeps its unique window's key": (
+        "job_settle_bare",
+        "CASE WHEN window_until > $1 THEN unique_key END",
+        "unique_key",
+    ),
     "held windows are pruned": ("ended", "(window_until IS NULL OR window_until <= $3)", "TRUE"),
 }
 

@@ -176,6 +176,34 @@ def test_hot_statements_search_an_index_and_sort_nothing_large(site: Site, name:
             assert name in SORTS, f"{name} sorts: {step}"
 
 
+WRITTEN: dict[str, tuple[Any, ...]] = {
+    "claim_close": (),
+    "claim_delete": (1,),
+    "claim_start": ("[1]", NOW, NOW, [1, 2]),
+    "claim_until": (NOW, 1),
+    "job_delete": ([1, 2],),
+    "job_free_key": ("k",),
+    "job_promote": ([1, 2],),
+    "job_renew": (NOW, [1, 2]),
+    "job_set_aside": ([1, 2],),
+    "job_settle": (NOW, 1, 2, ["00000001", "00000002"], b"null"),
+    "job_settle_bare": (NOW, 1, 2, ["00000001", "00000002"]),
+    "job_take_back": (["default"], NOW),
+}
+
+
+@pytest.mark.parametrize("name", sorted(WRITTEN))
+def test_writes_go_by_an_index_too(site: Site, name: str) -> None:
+    for text in site.texts(name, *WRITTEN[name]):
+        for step in site.ask("EXPLAIN " + text.replace("{", "{{").replace("}", "}}")):
+            _, _, table, kind, _, key, *_, extra = step
+            if table is None or "derived" in str(table):
+                continue
+            assert kind not in ("ALL", "index"), f"{name} reads a table or an index whole: {step}"
+            assert key is not None, f"{name} uses no index: {step}"
+            assert "filesort" not in str(extra), f"{name} sorts: {step}"
+
+
 @pytest.mark.proves(143)
 @pytest.mark.parametrize("name", ["ready", "due", "expired", "chores", "prunes", "claims_over", "purge_scheduled"])
 def test_a_locking_read_locks_what_it_takes_and_reads_no_more(site: Site, name: str) -> None:

@@ -1,1 +1,1 @@
-UPDATE taskweave_job SET state = 1 WHERE seq IN $1;
+UPDATE taskweave_job FORCE INDEX (PRIMARY) SET state = 1 WHERE seq IN $1;

@@ -1,3 +1,3 @@
-UPDATE taskweave_job SET
+UPDATE taskweave_job FORCE INDEX (PRIMARY) SET
     rank_a = $1, rank_b = $2
 WHERE seq IN $seqs;

@@ -1,1 +1,1 @@
-UPDATE taskweave_job SET aside = 1 WHERE seq IN $1;
+UPDATE taskweave_job FORCE INDEX (PRIMARY) SET aside = 1 WHERE seq IN $1;
