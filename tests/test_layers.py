@@ -79,18 +79,21 @@ ALLOWED_MACHINERY = {
     ("stores/_mysql/opened.py", "threading"): "wakes listeners of other loops",
     ("stores/memory.py", "threading"): "the lock around the queue machine; wakes waiters of other loops",
     ("stores/sqlite.py", "threading"): "the lock that makes one writer of all users of a connection",
+    ("stores/postgres.py", "threading"): "the lock around the listeners, which live in any thread",
     ("stores/_sqlite/watch.py", "threading"): "one watcher of a file for all its listeners",
 }
 
 DRIVERS = {
     "aiosqlite": ("stores/",),
     "sqlite3": ("stores/",),
+    "asyncpg": ("stores/_postgres/",),
     "prometheus_client": ("observe/",),
     "cattrs": ("_codec/",),
     "click": ("cli/", "__main__.py"),
     "rich": ("cli/", "__main__.py"),
     "asyncmy": ("stores/_mysql/",),
     "redis": ("stores/_redis/",),
+    "hiredis": ("stores/_redis/",),
 }
 
 UNSAFE = re.compile(r"(pickle|_pickle|marshal|shelve|dill|cloudpickle|yaml|jsonpickle)$")

@@ -39,11 +39,37 @@ local function take_unique(place, birth) -- the holder where this is a conflict 
   return nil
 end
 
+-- New jobs without unique keys: what add() does for one, for many at once.
+local function add_all()
+  local all, entries = {}, {}
+  for place, id in ipairs(ids) do
+    local birth = born[places[place]]
+    seq = seq + 1
+    local number = fmt('%014d', seq)
+    local tag, mine = number .. id, entries[birth]
+    if not mine then
+      mine = {}
+      entries[birth] = mine
+    end
+    local payload = payloads[place]
+    call('HSET', keys[place], 'k', birth.kind.text, 'p', payload, 't', number .. birth.dates, 'l', birth.life)
+    all[place * 2 - 1], all[place * 2] = seq, tag
+    mine[#mine + 1] = birth.due
+    mine[#mine + 1] = tag
+    if birth.expires then put(P .. 'e', tag, birth.expires) end
+  end
+  send('ZADD', P .. 'all', all)
+  for birth, mine in pairs(entries) do
+    send('ZADD', birth.index, mine)
+    if lanes[birth.index] then list_lane(birth.index, lanes[birth.index], true) end
+    count(birth.state, birth.kind.queue, #mine / 2)
+    wake(birth.kind.queue)
+  end
+end
+
 local simple = not keyed and chunked('EXISTS', keys) == 0
 if simple then
-  for place = 1, #ids do
-    add(born[places[place]], ids[place], payloads[place])
-  end
+  add_all()
 else
   for place, id in ipairs(ids) do
     local birth = born[places[place]]
