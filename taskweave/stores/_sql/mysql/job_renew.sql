@@ -1,8 +1,9 @@
 -- A lease may also become shorter; the derived table is read without locks, and is empty but then.
 UPDATE (
-    SELECT DISTINCT claim.number FROM taskweave_job AS job JOIN taskweave_claim AS claim ON claim.number = job.claim
+    SELECT DISTINCT claim.number
+    FROM taskweave_job AS job STRAIGHT_JOIN taskweave_claim AS claim ON claim.number = job.claim
     WHERE job.seq IN $2 AND claim.until > $1 LIMIT 1000000
 ) AS longer
-STRAIGHT_JOIN taskweave_claim AS claim ON claim.number = longer.number
-SET claim.until = $1;
+STRAIGHT_JOIN taskweave_claim AS shortened ON shortened.number = longer.number
+SET shortened.until = $1;
 UPDATE taskweave_job FORCE INDEX (PRIMARY) SET lease_until = $1 WHERE seq IN $2;
