@@ -13,6 +13,8 @@ from executing import ENV, Bench
 from transacting import Ledger, address, ledger_at
 
 from taskweave._runtime.ctx import Ctx
+from taskweave.abc import Transacts
+from taskweave.connect import connect
 from taskweave.core.job import State, Verb
 from taskweave.core.verbs import Claimed, Exchange, Maintain, Settlement
 from taskweave.exceptions import (
@@ -262,6 +264,38 @@ async def test_half_a_lease_is_the_longest_that_a_block_may_take(bench: Bench, l
     assert job.life.end.error is not None
     assert (job.state, job.life.end.error.type) == (State.FAILED, "TransactionTooLong")
     assert "0.3 s" in str(raised[0])
+    assert await ledger.rows() == []
+
+
+async def test_waiting_for_its_beginning_is_bounded_too(bench: Bench, ledger: Ledger) -> None:
+    """Another process holds the file; on servers nobody waits for that."""
+    if ledger.kind != "sqlite":
+        pytest.skip("a server has room for two")
+    began, held = anyio.Event(), anyio.Event()
+    raised: list[StoreUnavailable] = []
+
+    async def pay(n: int, ctx: Ctx = inject()) -> None:
+        began.set()
+        await held.wait()
+        try:
+            async with ctx.transaction() as tx:
+                await tx.execute(ledger.insert, n)
+        except StoreUnavailable as error:
+            raised.append(error)
+            raise
+
+    id = await bench.enqueue(bench.add(pay), 1)
+    async with connect(ledger.store.url) as other, bench.running(lease="2s"):
+        await began.wait()
+        assert isinstance(other, Transacts)
+        async with other.transaction():
+            held.set()
+            with anyio.fail_after(5):
+                while not raised:
+                    await anyio.sleep(0.01)
+        job = await bench.until(id, lambda job: job.finished)
+    assert job.state is State.FAILED
+    assert "no transaction could begin within 1 s" in str(raised[0])
     assert await ledger.rows() == []
 
 
