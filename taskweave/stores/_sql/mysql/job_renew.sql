@@ -4,6 +4,6 @@ UPDATE (
     FROM taskweave_job AS job STRAIGHT_JOIN taskweave_claim AS claim ON claim.number = job.claim
     WHERE job.seq IN $2 AND claim.until > $1 LIMIT 1000000
 ) AS longer
-STRAIGHT_JOIN taskweave_claim AS shortened ON shortened.number = longer.number
+STRAIGHT_JOIN taskweave_claim AS shortened FORCE INDEX (PRIMARY) ON shortened.number = longer.number
 SET shortened.until = $1;
 UPDATE taskweave_job FORCE INDEX (PRIMARY) SET lease_until = $1 WHERE seq IN $2;
