@@ -48,6 +48,8 @@ from taskweave.stores._postgres.heads import READ_MAX, Heads
 from taskweave.stores._postgres.notices import QUEUES_MAX, said
 from taskweave.stores._postgres.pool import tls
 from taskweave.stores.postgres import PostgresTaskStore, schema_sql
+from taskweave.testing.pair import LEASE_US as PAIR_LEASE_US
+from taskweave.testing.pair import Pair
 
 pytestmark = pytest.mark.anyio
 
@@ -432,6 +434,21 @@ async def test_a_storm_of_cancellations_leaves_no_transaction_open(
     assert states == [("idle",)]
     assert not opened.session.pool._used
     assert opened.places.used == 0
+
+
+async def test_fragile_jobs_of_all_tasks_share_one_budget(store: PostgresTaskStore) -> None:
+    """Each of these has lost a worker, and the next loss would be its last: a worker holds one such job."""
+    tasks = ("t1", "t2", "t3")
+    pair = Pair(store)
+    for task in tasks:
+        await pair.add(task=task, max_lost=2)
+    await pair.claim(3, tasks=tasks)
+    pair.passes(PAIR_LEASE_US)
+    await pair.maintain()
+    assert len(await pair.claim(3, tasks=tasks, fragile=0)) == 0
+    assert len(await pair.claim(3, tasks=tasks, fragile=1)) == 1
+    await pair.add(task="t1")
+    assert len(await pair.claim(3, tasks=tasks, fragile=1)) == 2
 
 
 # --- wake-ups -------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ Place = tuple[int, int, int]  # rank, seq
 class Heads:
     """How far the lanes of one store were read. Mutable; asked before and told after each exchange."""
 
-    places: dict[Lane, Place] = field(factory=dict)
+    places: dict[Lane, Place] = field(factory=dict[Lane, Place])
     looked_at: float = 0.0  # when the last look from the beginning ended
     look_took: float = 0.0
 

@@ -43,9 +43,7 @@ async def look(connection: Connection, namespace: str, url: str) -> Found:
     if encoding != "UTF8":
         raise StoreRefused(url, f"the encoding of the database is {encoding}; it has to be UTF8")
     if unlogged:
-        raise NotAStore(
-            url, f"its table {unlogged} is UNLOGGED and would be empty after a crash; ALTER TABLE SET LOGGED"
-        )
+        raise NotAStore(url, f"its table {unlogged} is UNLOGGED and would be empty after a crash; make it LOGGED")
     if "meta" not in relations:
         if relations:
             raise NotAStore(url, f"its schema has a table {relations[0]} of another program")

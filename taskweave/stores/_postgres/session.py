@@ -64,26 +64,27 @@ class Session:
     async def _answer(self, op: Op[Any], at: Micros | None) -> Any:
         match op:
             case Load() if not self.pool.pooled:
-                return await self._patiently(_Loading, op)
+                return await self._patiently(loading(op))
             case Exchange():
                 plain = hot.plain_part(op)
                 if plain is None:
-                    return await self._patiently(_Transaction, hot.exchange, op, at)
+                    return await self._patiently(writing(hot.exchange, op, at))
                 return hot.exchanged(op, plain, await self._exchange(op, plain, at))
             case Enqueue() if hot.is_plain(op):
-                call = "enqueue", hot.enqueued_by(op, at, self.payload_bytes_max)
-                return hot.enqueued(op, await self._patiently(_Call, *call))
+                parameters = hot.enqueued_by(op, at, self.payload_bytes_max)
+                return hot.enqueued(op, await self._patiently(calling("enqueue", parameters)))
             case _:
                 verb = WRITES.get(type(op))
                 if verb is None:
-                    return await self._patiently(_Reading, READS[type(op)], op, at)
-                return await self._patiently(_Transaction, verb, op, at)
+                    return await self._patiently(reading(READS[type(op)], op, at))
+                return await self._patiently(writing(verb, op, at))
 
     async def _exchange(self, op: Exchange, plain: Sequence[Settlement], at: Micros | None) -> Sequence[Record]:
         """One call; its claim begins where dead rows let it."""
         sent = anyio.current_time()
         begun = self.heads.begin(sent) if self.heads.places and op.want > 0 else {}
-        records: Sequence[Record] = await self._patiently(_Call, "exchange", hot.exchanged_by(op, at, plain, begun))
+        call = calling("exchange", hot.exchanged_by(op, at, plain, begun))
+        records: Sequence[Record] = await self._patiently(call)
         if op.want > 0:
             now = anyio.current_time()
             entries, reached = hot.reached(records)
@@ -101,12 +102,12 @@ class Session:
 
     async def facts(self) -> dict[str, Any]:
         """What is worth knowing about the server and the schema. Raises StoreError."""
-        known = await self._patiently(_Look, facts)
+        known = await self._patiently(looking(facts))
         return {**known, "pool_size": self.pool.size, "connections_made": self.pool.opened, "retries": self.retries}
 
     async def check(self) -> list[str]:
         """What is wrong with the schema or the rows. Raises StoreError."""
-        found: list[str] = await self._patiently(_Look, problems)
+        found: list[str] = await self._patiently(looking(problems))
         return found
 
     async def drop(self) -> None:
@@ -121,11 +122,11 @@ class Session:
             raise
         self.pool.give_back(connection)
 
-    async def _patiently(self, way: type[_Attempt], *what: Any) -> Any:
+    async def _patiently(self, steps: Steps) -> Any:
         for turn in range(TRIES_MAX):
-            attempt = way(self)
+            attempt = Attempt(self)
             try:
-                return await attempt.run(*what)
+                return await attempt.run(steps)
             except Exception as error:
                 if turn + 1 < TRIES_MAX and sqlstate(error) in AGAIN and was_undone(error):
                     self.retries += 1
@@ -137,7 +138,7 @@ class Session:
         raise AssertionError("the last turn returns or raises")
 
 
-class _Attempt:
+class Attempt:
     """One try of one op on one connection."""
 
     def __init__(self, session: Session) -> None:
@@ -145,20 +146,17 @@ class _Attempt:
         self.committing = False
         self.server_pid = 0  # differs between those that met, so that they do not meet again
 
-    async def run(self, *what: Any) -> Any:
+    async def run(self, steps: Steps) -> Any:
         pool = self.session.pool
         connection = await pool.take()
         self.server_pid = connection.get_server_pid()
         try:
-            answer = await self.on(connection, *what)
+            answer = await steps(self, connection)
         except BaseException:
             await pool.give_up(connection)
             raise
         pool.give_back(connection)
         return answer
-
-    async def on(self, connection: Connection, *what: Any) -> Any:
-        raise NotImplementedError
 
     async def begin(self, connection: Connection, kind: str, at: Micros | None) -> Turn:
         session = self.session
@@ -171,52 +169,66 @@ class _Attempt:
         await connection.execute("COMMIT")
 
 
-class _Transaction(_Attempt):
+Steps = Callable[[Attempt, Connection], Awaitable[Any]]
+
+
+def writing(verb: Verb, op: Op[Any], at: Micros | None) -> Steps:
     """A verb that writes."""
 
-    async def on(self, connection: Connection, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
-        answer = await verb(await self.begin(connection, WRITING, at), op)
-        await self.commit(connection)
+    async def steps(attempt: Attempt, connection: Connection) -> Any:
+        answer = await verb(await attempt.begin(connection, WRITING, at), op)
+        await attempt.commit(connection)
         return answer
 
+    return steps
 
-class _Reading(_Attempt):
+
+def reading(verb: Verb, op: Op[Any], at: Micros | None) -> Steps:
     """A verb that reads, at one snapshot."""
 
-    async def on(self, connection: Connection, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
-        answer = await verb(await self.begin(connection, READING, at), op)
+    async def steps(attempt: Attempt, connection: Connection) -> Any:
+        answer = await verb(await attempt.begin(connection, READING, at), op)
         await connection.execute("COMMIT")
         return answer
 
+    return steps
 
-class _Loading(_Attempt):
+
+def loading(op: Load) -> Steps:
     """Jobs by id: one statement, which is a snapshot of its own."""
 
-    async def on(self, connection: Connection, op: Load) -> tuple[Job | None, ...]:
+    async def steps(attempt: Attempt, connection: Connection) -> tuple[Job | None, ...]:
         if not op.ids:
             return ()
-        return loaded(op, await connection.fetch(self.session.statements["load"], list(dict.fromkeys(op.ids))))
+        return loaded(op, await connection.fetch(attempt.session.statements["load"], list(dict.fromkeys(op.ids))))
+
+    return steps
 
 
-class _Look(_Attempt):
+def looking(look: Callable[[Connection, str], Awaitable[Any]]) -> Steps:
     """A look at the store itself, for as long as it takes."""
 
-    async def on(self, connection: Connection, look: Callable[[Connection, str], Awaitable[Any]]) -> Any:
-        await connection.execute(f"{begin_sql(READING, pooled=self.session.pool.pooled)}; {UNHURRIED}")
-        answer = await look(connection, self.session.pool.address.namespace)
+    async def steps(attempt: Attempt, connection: Connection) -> Any:
+        pool = attempt.session.pool
+        await connection.execute(f"{begin_sql(READING, pooled=pool.pooled)}; {UNHURRIED}")
+        answer = await look(connection, pool.address.namespace)
         await connection.execute("COMMIT")
         return answer
 
+    return steps
 
-class _Call(_Attempt):
+
+def calling(name: str, parameters: Sequence[Any]) -> Steps:
     """One call of a function that is its own transaction; behind a pooler it needs one around it."""
 
-    async def on(self, connection: Connection, name: str, parameters: Sequence[Any]) -> Sequence[Record]:
-        sql = self.session.statements[name]
-        if not self.session.pool.pooled:
-            self.committing = True
+    async def steps(attempt: Attempt, connection: Connection) -> Sequence[Record]:
+        sql = attempt.session.statements[name]
+        if not attempt.session.pool.pooled:
+            attempt.committing = True
             return await connection.fetch(sql, *parameters)
         await connection.execute(begin_sql(WRITING, pooled=True))
         answer = await connection.fetch(sql, *parameters)
-        await self.commit(connection)
+        await attempt.commit(connection)
         return answer
+
+    return steps
