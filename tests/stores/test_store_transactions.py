@@ -15,9 +15,19 @@ from transacting import MARK, Ledger, address, ledger_at
 from taskweave import InvalidValue, NotOpen, StoreReadOnly, TransactionMisused
 from taskweave.abc import EnqueuesInside, Listens, StoreTransaction, Transacts
 from taskweave.connect import connect
-from taskweave.core.job import Spec
+from taskweave.core.job import Settled, Spec, Verb
 from taskweave.core.unique import UniqueKey
-from taskweave.core.verbs import Count, Enqueue, PauseQueue
+from taskweave.core.verbs import (
+    Count,
+    Enqueue,
+    Exchange,
+    Lease,
+    Load,
+    PauseQueue,
+    Renew,
+    Renewed,
+    Settlement,
+)
 from taskweave.exceptions import StoreUnavailable, UniqueConflict
 from taskweave.stores.memory import MemoryTaskStore
 from taskweave.stores.sqlite import SQLiteTaskStore
@@ -275,3 +285,43 @@ async def test_it_works_behind_a_pooler(shared_server: Callable[[str], Any]) -> 
                 await tx.apply(Enqueue((Spec(f"00000000-0000-7000-8000-00000000000{n}", "t", "q", b""),)))
                 assert len(await tx.fetch(f"SELECT n FROM {ledger.table}")) == n + 1
         assert await ledger.rows() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("commits", [True, False])
+async def test_a_renewal_waits_for_a_settlement_that_is_on_its_way(ledger: Ledger, commits: bool) -> None:
+    """What makes a lost commit knowable: the answer to a renewal is never older than the transaction's end."""
+    store = ledger.store
+    id = "00000000-0000-7000-8000-000000000001"
+    await store.apply(Enqueue((Spec(id, "t", "q", b""),)))
+    (job,) = (await store.apply(Exchange("me", "c1", 1, ("q",), ("t",), 30_000_000))).claimed
+    settle = (Settlement(id, job.fence, Verb.SUCCEED, b"1"),)
+    renewed: list[Renewed] = []
+    other = store.another()
+
+    async def renew() -> None:
+        renewed.append(await other.apply(Renew("me", (Lease(id, job.fence),), 30_000_000)))
+
+    async def block() -> None:
+        async with transaction(ledger) as tx:
+            assert (await tx.apply(Exchange("me", "c2", 0, (), (), 30_000_000, settle))).refused == ()
+            group.start_soon(renew)
+            with anyio.move_on_after(0.5):  # time enough to answer, if it did not wait
+                await anyio.sleep_forever()
+            assert renewed == []
+            if not commits:
+                raise Undone
+
+    async with other, anyio.create_task_group() as group:
+        if commits:
+            await block()
+        else:
+            with pytest.raises(Undone):
+                await block()
+    assert [bool(answer.lost) for answer in renewed] == [commits]
+    (found,) = await store.apply(Load((id,)))
+    assert found is not None
+    assert (found.life.settled == Settled(job.fence, settle[0].digest())) is commits
+
+
+class Undone(Exception):
+    pass
