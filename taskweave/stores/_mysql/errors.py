@@ -109,12 +109,19 @@ def is_driver_error(error: BaseException) -> bool:
     return isinstance(error, (errors.MySQLError, OSError, TimeoutError, EOFError, UnicodeEncodeError))
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection broke, or the server ended the session."""
+    number = errno(error)
+    if number is None:
+        return isinstance(error, (OSError, EOFError))
+    return number in LOST or number < 1000 or 2000 <= number < 3000
+
+
 def converted(error: BaseException, store: str, *, committing: bool = False) -> TaskweaveError:
     """What this error is called here. `committing`: the op may take effect without an answer to it."""
     if isinstance(error, UnicodeEncodeError):
         return InvalidValue("text", error.object, "text that UTF-8 can encode")
-    number = errno(error)
-    lost = number is None or number in LOST or number < 1000 or 2000 <= number < 3000
+    number, lost = errno(error), is_lost(error)
     applied: Applied = "unknown" if committing and (lost or number in ENDED) else "no"
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
         return StoreRefused(store, f"TLS failed ({error})", applied=applied)

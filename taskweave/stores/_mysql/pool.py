@@ -60,11 +60,23 @@ class Pool:
 
     async def take(self) -> Connection:
         """An open connection, to be given back or given up. Raises what connecting raises."""
+        return self.take_idle() or await self.take_new()
+
+    def take_idle(self) -> Connection | None:
+        """One that was used before, if there is any: the server may have ended it meanwhile."""
         while self._idle:
             connection = self._idle.pop()
             if connection.connected:
                 self._used.add(connection)
                 return connection
+        return None
+
+    def forget_idle(self) -> None:
+        """Close what is idle: one was found dead, and what ended it (a restart, a time limit) has ended the others."""
+        while self._idle:
+            self._idle.pop().close()
+
+    async def take_new(self) -> Connection:
         connection = await connect(self.address)
         self.opened += 1
         self._used.add(connection)

@@ -16,7 +16,7 @@ from attrs import define, field
 from taskweave.core.ids import Micros
 from taskweave.core.verbs import Op
 from taskweave.stores._mysql.driver import Connection
-from taskweave.stores._mysql.errors import MET, converted, errno, is_driver_error
+from taskweave.stores._mysql.errors import MET, converted, errno, is_driver_error, is_lost
 from taskweave.stores._mysql.inspect import facts, problems
 from taskweave.stores._mysql.link import BYTES_MAX, MySQLLink
 from taskweave.stores._mysql.pool import Pool
@@ -115,6 +115,9 @@ class Session:
             try:
                 return await attempt.run(verb, op, at)
             except Exception as error:
+                if turn + 1 < TRIES_MAX and attempt.reused and not attempt.committing and is_lost(error):
+                    self.pool.forget_idle()
+                    continue
                 if turn + 1 < TRIES_MAX and errno(error) in MET:  # the server has said so, and has committed nothing
                     self.retries += 1
                 elif is_driver_error(error):
@@ -132,11 +135,14 @@ class _Attempt:
         self.session = session
         self.begin = kind
         self.committing = False
+        self.reused = False  # its connection has been idle
         self.thread_id = 0  # differs between those that met, so that they do not meet again
 
     async def run(self, verb: Verb, op: Op[Any], at: Micros | None) -> Any:
         session, pool = self.session, self.session.pool
-        connection = await pool.take()
+        idle = pool.take_idle()
+        self.reused = idle is not None
+        connection = idle or await pool.take_new()
         self.thread_id = connection.thread_id()
         link = MySQLLink(
             connection,
