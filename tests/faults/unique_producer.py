@@ -1,4 +1,4 @@
-"""A process that enqueues one unique key so many times: `unique_producer.py STORE COUNT`; says how each went."""
+"""A process that enqueues one unique key so many times: `unique_producer.py STORE COUNT` (an address or a file); says how each went."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import anyio
 
 from taskweave import App, Unique
 
-app = App(f"sqlite:///{sys.argv[1]}")
+app = App(sys.argv[1] if "://" in sys.argv[1] else f"sqlite:///{sys.argv[1]}")
 
 
 @app.task(name="charge", unique=Unique(by=("order",)))
