@@ -139,7 +139,8 @@ async def connect(address: Address, *, pooled: bool) -> Connection:
 
 def begin_sql(kind: str, *, pooled: bool) -> str:
     """What begins a transaction of this kind, in one message."""
-    return f"{kind}; {_SET_LOCAL}" if pooled else kind
+    begin, separator, settings = kind.partition(";")
+    return f"{begin}; {_SET_LOCAL}{separator}{settings}" if pooled else kind
 
 
 def tls(address: Address) -> Any:
