@@ -253,3 +253,47 @@ async def test_what_a_draining_worker_enqueues_is_there_and_left_to_others(inner
     assert sum(faults.injected.values()) > 0
     states = sorted((job.spec.task, job.state) for job in await jobs(inner))
     assert states == [("child", State.READY), ("child", State.READY), ("parent", State.SUCCEEDED)]
+
+
+class Hanging(Flaky):
+    """Renewals are answered by nothing but the deadline of a store."""
+
+    asked = 0
+
+    async def apply(self, op: Any, *, at: Any = None) -> Any:
+        if op.name != "renew":
+            return await self.inner.apply(op, at=at)
+        Hanging.asked += 1
+        with anyio.move_on_after(HANG_S, shield=True):
+            await anyio.Event().wait()
+        raise StoreUnavailable(self.url, "planted silence", "unknown")
+
+    def another(self) -> Hanging:
+        return Hanging(self.inner.another(), self.faults)
+
+
+HANG_S, LEASE_S = 5.0, 1.5
+
+
+async def test_a_run_is_cancelled_in_time_although_its_renewal_hangs() -> None:
+    """I4: the watch over leases does not wait for a store that says nothing."""
+    app = App(Hanging(MemoryTaskStore(), Faults(lambda _: None)))
+    took: list[float] = []
+    over = anyio.Event()
+
+    @app.task(name="long")
+    async def long() -> None:
+        began = anyio.current_time()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            took.append(anyio.current_time() - began)
+            over.set()
+
+    Hanging.asked = 0
+    async with worker(app, lease=f"{LEASE_S}s", maintain="60s"):
+        await long.enqueue()
+        with anyio.fail_after(30):
+            await over.wait()
+    assert Hanging.asked == 1, "it was asked once, and is still under way"
+    assert took[0] < HANG_S - 1.5, f"cancelled after {took[0]:.1f} s, with a lease of {LEASE_S:g} s"
