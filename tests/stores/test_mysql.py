@@ -217,6 +217,19 @@ async def test_a_claim_that_waits_for_a_settlement_is_not_older_than_it(store: M
         assert all(before[1] <= after[0] for before, after in pairwise(spans)), job.id
 
 
+async def test_running_and_failed_jobs_are_found_among_others(store: MySQLTaskStore) -> None:
+    await store.apply(jobs(6))
+    taken = (await store.apply(claim("c", 4))).claimed
+    failing = Settlement(taken[0].id, taken[0].fence, Verb.FAIL, error=Failure("E", ""))
+    await store.apply(claim("d", 0, (failing, Settlement(taken[1].id, taken[1].fence, Verb.SUCCEED, b"1"))))
+    for states, wanted in (((State.RUNNING,), [3, 2]), ((State.FAILED, State.LOST), [0]), ((), [5, 4, 3, 2, 1, 0])):
+        for queue in (None, "q", "other"):
+            found = await store.apply(Find(states, queue, limit=10))
+            assert [job.id for job in found.jobs] == [f"j{n:05}" for n in wanted if queue != "other"]
+        (first, *_) = (await store.apply(Find(states, limit=1))).jobs
+        assert first.id == f"j{wanted[0]:05}"
+
+
 # --- cancellation ---------------------------------------------------------------------------------------------------
 
 

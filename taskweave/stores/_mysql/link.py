@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from taskweave.stores._mysql.driver import Connection, errors
 from taskweave.stores._mysql.statements import Statement
-from taskweave.stores._server.rows import SUCCEEDED, Record
+from taskweave.stores._server.rows import RUNNING, SUCCEEDED, Record
 from taskweave.stores._server.turn import Ask, Counted, Link, Turn
 
 TOO_LARGE: Final = 1153
@@ -184,5 +184,8 @@ class MySQLLink(Link):
 
 
 def _exact(name: str, parameters: Sequence[Any]) -> str:
-    """Rare states have an index of their own, and so a statement."""
-    return "find_ended" if name == "find" and min(parameters[1]) > SUCCEEDED else name
+    """Rare states are found in ways of their own, and so by other statements."""
+    if name != "find":
+        return name
+    states = parameters[1]
+    return "find_ended" if min(states) > SUCCEEDED else "find_running" if states == [RUNNING] else "find"
