@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, Self, TypeVar, runtime_checkable
 
 from taskweave.core.events import RunEnded
 from taskweave.core.ids import JobId, Micros
@@ -137,6 +137,19 @@ class EnqueuesInside(Protocol):
         that is not in a transaction; StoreError.
         """
         ...
+
+
+# what a store may be able to do besides, by name
+ABILITIES: Final[Mapping[str, type]] = {
+    "Listens": Listens,
+    "Transacts": Transacts,
+    "EnqueuesInside": EnqueuesInside,
+}
+
+
+def lacking(store: object, needs: Iterable[str]) -> list[str]:
+    """The abilities among these that the store does not have."""
+    return [name for name in needs if not isinstance(store, ABILITIES[name])]
 
 
 class Observer(Protocol):

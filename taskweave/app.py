@@ -12,7 +12,7 @@ from taskweave import operations, working
 from taskweave._codec.wire import read
 from taskweave._runtime.loading import refuse_while_loading
 from taskweave.abc import Env, TaskStore
-from taskweave.client import Client
+from taskweave.client import Client, checked_needs
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX
 from taskweave.core.ids import Duration, JobId
 from taskweave.core.job import Job, State
@@ -51,6 +51,8 @@ class App:
 
     `store` is an address (memory:// or sqlite:///path) or a TaskStore; it is opened by `async with app`, once for each
     event loop that does so, and by the `…_sync` methods in a background thread. `workers` is how its workers run.
+    `needs` names what the store must be able to do besides ("Transacts", "EnqueuesInside", "Listens"): one that cannot
+    is refused when it is opened (MissingAbility), not when the first job would need it.
     Nothing is global: two apps know nothing of each other. Raises InvalidStoreUrl, InvalidInput.
     """
 
@@ -61,6 +63,7 @@ class App:
         env: Env | None = None,
         payload_bytes_max: int = PAYLOAD_BYTES_MAX,
         result_bytes_max: int = RESULT_BYTES_MAX,
+        needs: Iterable[str] = (),
         **workers: Unpack[ExecutorOptions],
     ) -> None:
         self._limits = {
@@ -68,7 +71,7 @@ class App:
             "result_bytes_max": whole("result_bytes_max", result_bytes_max),
         }
         self._settings = settings_of(WorkerSettings(), workers)
-        self._client = Client(store, env, payload_bytes_max)
+        self._client = Client(store, env, payload_bytes_max, checked_needs(needs))
         self._tasks: dict[str, Task[..., Any]] = {}
 
     def __repr__(self) -> str:

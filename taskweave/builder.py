@@ -45,6 +45,9 @@ class Builder:
     def result_bytes_max(self, size: int) -> Self:
         return self._set(result_bytes_max=size)
 
+    def needs(self, *abilities: str) -> Self:
+        return self._set(needs=abilities)
+
     def concurrency(self, slots: int) -> Self:
         return self._set(concurrency=slots)
 

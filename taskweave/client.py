@@ -6,7 +6,7 @@ one by asking which loop is running. All of them share the jobs (`TaskStore.anot
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 from taskweave._runtime.blocking import Once, Portal, inside_loop
 from taskweave._runtime.env import SystemEnv
 from taskweave._runtime.loading import refuse_while_loading
-from taskweave.abc import EnqueuesInside, Env, StoreTransaction, TaskStore
+from taskweave.abc import ABILITIES, EnqueuesInside, Env, StoreTransaction, TaskStore, lacking
 from taskweave.connect import Make, opener
 from taskweave.core.bounds import PAYLOAD_BYTES_MAX
 from taskweave.core.job import Spec
@@ -63,10 +63,26 @@ def given(store: TaskStore) -> Make:
     return lambda _: store
 
 
+def checked_needs(needs: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of abilities, in order. Raises InvalidValue for one that there is not."""
+    names = (needs,) if isinstance(needs, str) else tuple(needs)
+    for name in names:
+        if name not in ABILITIES:
+            raise InvalidValue("needs", name, f"some of {', '.join(ABILITIES)}")
+    return names
+
+
 class Client:
     """Where an app's tasks and handles send their verbs."""
 
-    def __init__(self, store: str | TaskStore, env: Env | None, payload_bytes_max: int = PAYLOAD_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        store: str | TaskStore,
+        env: Env | None,
+        payload_bytes_max: int = PAYLOAD_BYTES_MAX,
+        needs: Sequence[str] = (),
+    ) -> None:
+        self._needs = needs
         self.env: Env = env or SystemEnv()
         self._payload_bytes_max = payload_bytes_max
         make: Make = opener(store) if isinstance(store, str) else given(store)
@@ -106,13 +122,16 @@ class Client:
     async def open(self) -> None:
         """Open the store for the running loop; inside an open block, count one more user.
 
-        Raises StoreError, and MissingMainGuard in a process-mode child that is still loading the program.
+        Raises StoreError, MissingAbility for a store that lacks what the app needs, and MissingMainGuard in a
+        process-mode child that is still loading the program.
         """
         refuse_while_loading()
         token = anyio.lowlevel.current_token()
         opening = self._openings.get(token)
         if opening is None:
             store = self.origin.another()
+            for ability in lacking(store, self._needs):
+                raise MissingAbility(store.url, ability)
             opening = self._openings[token] = Opening(store, Results(store, self.env))
         opening.users += 1
         try:
