@@ -63,3 +63,5 @@ from taskweave.exceptions._stores import StoreUnavailable as StoreUnavailable
 for _each in list(globals().values()):
     if isinstance(_each, type):
         _each.__module__ = __name__  # what tracebacks and stored failures call them; their files are our business
+
+del _each
