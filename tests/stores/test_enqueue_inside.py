@@ -6,6 +6,7 @@ Each kind of connection is a `Way`: how it is opened, how a row of the user's is
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -102,6 +103,19 @@ def explicit(path: Path) -> Iterator[Any]:
 
 
 @contextmanager
+def pep249(path: Path) -> Iterator[Any]:
+    """As Python 3.12 has it: always in a transaction."""
+    if sys.version_info < (3, 12):
+        pytest.skip("newer Pythons know it")
+    connection = sqlite3.connect(path, autocommit=False)
+    try:
+        with connection:
+            yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
 def sa_session(path: Path) -> Iterator[Any]:
     sqlalchemy = pytest.importorskip("sqlalchemy")
     from sqlalchemy.orm import Session
@@ -125,7 +139,7 @@ def sa_connection(path: Path) -> Iterator[Any]:
         engine.dispose()
 
 
-SYNC_WAYS = [plain, explicit, sa_session, sa_connection]
+SYNC_WAYS = [plain, explicit, pep249, sa_session, sa_connection]
 
 
 def write(tx: Any, n: int) -> None:
@@ -299,6 +313,11 @@ async def test_autocommit_is_refused(app: App, path: Path) -> None:
     with pytest.raises(InvalidValue, match="begin one first"):
         await app.tasks["note"].options(tx=connection).enqueue(1)
     connection.close()
+    if sys.version_info >= (3, 12):
+        connection = sqlite3.connect(path, autocommit=True)
+        with pytest.raises(InvalidValue, match="begin one first"):
+            await app.tasks["note"].options(tx=connection).enqueue(1)
+        connection.close()
     assert await jobs(app) == []
 
 
