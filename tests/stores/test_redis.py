@@ -21,9 +21,13 @@ from taskweave.core.verbs import (
     DeleteJobs,
     Enqueue,
     Exchange,
+    Export,
+    Find,
     Load,
     Maintain,
     PauseQueue,
+    Prune,
+    PurgeQueue,
     Settlement,
     TakeDump,
 )
@@ -486,6 +490,42 @@ async def test_facts_say_what_the_server_keeps(private_server: PrivateServer) ->
 )
 def test_what_a_server_survives(setting: tuple[str, str, str], said: str) -> None:
     assert survives(*setting) == said
+
+
+async def test_rows_that_are_gone_stop_nobody(url: str, server: Server) -> None:
+    """As after an eviction: what is left of the indexes is met, and stepped over."""
+    async with RedisTaskStore(url) as store:
+        kinds: dict[str, dict[str, Any]] = {
+            "ready": {},
+            "later": {"delay_us": SECOND},
+            "expiring": {"expires_in_us": SECOND},
+            "running": {"priority": 9},
+            "done": {"priority": 9, "result_ttl_us": 0, "retention_us": 0},
+        }
+        both = [job(id=f"{name}-{which}", **given) for name, given in kinds.items() for which in ("gone", "kept")]
+        await store.apply(Enqueue(tuple(both)))
+        taken = (await store.apply(claim(4))).claimed
+        await store.apply(claim(0, settle=tuple([success(each) for each in taken if each.id.startswith("done")])))
+        server.admin("DEL " + " ".join(f"{prefix_of(url)}j:{name}-gone" for name in kinds))
+        assert {each.id for each in (await store.apply(Export())).jobs} == {f"{name}-kept" for name in kinds}
+        assert len((await store.apply(Find())).jobs) == 5
+        assert await store.check() != []
+        now = (await store.apply(Count())).now
+        await store.apply(Maintain(LEASE_US), at=now + 1)
+        await store.apply(Maintain(LEASE_US), at=now + 2 * SECOND)
+        claimed = (await store.apply(claim(10), at=now + 2 * SECOND)).claimed
+        assert {each.id for each in claimed} == {"ready-kept", "later-kept"}
+        await store.apply(Maintain(SECOND), at=now + 300 * SECOND)
+        await store.apply(Maintain(SECOND), at=now + 302 * SECOND)
+        assert {each.id for each in (await store.apply(Find(states=(State.READY,)))).jobs} == {
+            "running-kept",
+            "ready-kept",
+            "later-kept",
+        }
+        await store.apply(PurgeQueue("q"))
+        await store.apply(Prune(0, tuple(State)))
+        assert (await store.apply(Find())).jobs == ()
+        await store.drop()
 
 
 DAMAGES = {

@@ -7,8 +7,9 @@ for _, key in ipairs(found[2]) do
   if not id then
     answer[2][#answer[2] + 1] = key
     answer[2][#answer[2] + 1] = call('TYPE', key).ok
-  elseif not call('ZSCORE', P .. 'all', load(id).tag) then
-    answer[3][#answer[3] + 1] = id
+  else
+    local dates = call('TYPE', key).ok == 'hash' and call('HGET', key, 't') or ''
+    if not call('ZSCORE', P .. 'all', string.sub(dates, 1, 14) .. id) then answer[3][#answer[3] + 1] = id end
   end
 end
 return answer

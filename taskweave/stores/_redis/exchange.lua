@@ -248,7 +248,7 @@ local function take_back(queue, since) -- the clock ran back: what was set aside
   for _, tag in ipairs(call('ZRANGE', P .. 'a:' .. queue, 0, -1)) do
     local row = load(id_of(tag))
     put(aside_of(queue), tag, false)
-    put(lane_of(row.kind, fragile(row.kind, row.lost)), tag, row.run_at)
+    if row then put(lane_of(row.kind, fragile(row.kind, row.lost)), tag, row.run_at) end
   end
   flush()
 end

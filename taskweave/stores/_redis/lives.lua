@@ -43,7 +43,7 @@ local function promote(queues, limit, tell) -- what is due in these queues, by (
   for _, queue in ipairs(queues) do
     local found = call('ZRANGEBYSCORE', P .. 's:' .. queue, '-inf', int(now), 'WITHSCORES', 'LIMIT', 0, limit)
     for place = 1, #found, 2 do
-      due[#due + 1] = { tonumber(found[place + 1]), found[place] }
+      due[#due + 1] = { tonumber(found[place + 1]), found[place], queue }
     end
   end
   if #queues > 1 then
@@ -55,11 +55,15 @@ local function promote(queues, limit, tell) -- what is due in these queues, by (
   local promoted = math.min(limit, #due)
   for place = 1, promoted do
     local row = load(id_of(due[place][2]))
-    leave(row)
-    row.state = 1
-    call('HSET', row.key, 'l', life_of(row))
-    enter(row)
-    if tell then tell(row.kind.queue) end
+    if row then
+      leave(row)
+      row.state = 1
+      call('HSET', row.key, 'l', life_of(row))
+      enter(row)
+      if tell then tell(row.kind.queue) end
+    else
+      put(P .. 's:' .. due[place][3], due[place][2], false) -- evicted, or deleted by hand
+    end
   end
   flush()
   return promoted

@@ -23,12 +23,10 @@ def export_arguments(op: Export) -> Arguments:
 
 
 def exported(answer: Any) -> Exported:
-    now, rows, more, paused, aging = answer
+    now, rows, following, paused, aging = answer
     jobs = tuple(map(job_of, rows))
-    following = jobs[-1].seq if more else None
-    return Exported(
-        int(now), jobs, following, tuple(sorted(map(text_of, paused))), None if aging is None else int(aging)
-    )
+    after = None if following is None else int(following)
+    return Exported(int(now), jobs, after, tuple(sorted(map(text_of, paused))), None if aging is None else int(aging))
 
 
 def restore_arguments(op: Restore, payload_bytes_max: int) -> Arguments:
