@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -90,6 +91,7 @@ def test_a_server_ends_with_the_process_that_started_it(end: str) -> None:
         owner.wait(20)
         until(lambda: not Path(f"/proc/{pid}").exists(), 20, "the server to end")
         assert end == "killed" or not Path(folder).exists()
+        shutil.rmtree(folder, ignore_errors=True)  # nobody was left to do it
     finally:
         owner.kill()
         owner.wait()
