@@ -88,8 +88,11 @@ class Pool:
         if not connection.is_closed():
             with anyio.move_on_after(ROLLBACK_DEADLINE_S, shield=True):
                 try:
-                    # Without a transaction this still waits until a cancelled statement has ended on the server.
-                    await connection.execute("ROLLBACK" if connection.is_in_transaction() else "SELECT 1")
+                    # Where a BEGIN was cancelled, only the next answer tells whether it had begun.
+                    if not connection.is_in_transaction():
+                        await connection.execute("SELECT 1")
+                    if connection.is_in_transaction():
+                        await connection.execute("ROLLBACK")
                 except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                     connection.terminate()  # its first error is on its way to the caller; this one says no more
                 else:
