@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 from uuid import uuid4
 
@@ -14,6 +16,7 @@ import anyio
 import pytest
 import servers
 from server_fixtures import required
+from server_process import free_port
 from servers import Server
 
 from taskweave import App
@@ -280,6 +283,33 @@ def dropped_after(address: str) -> MakeStore:
 
 def walking(name: str) -> bool:
     return name.startswith("walk")
+
+
+# --- TLS ----------------------------------------------------------------------------------------------------------
+
+
+async def test_tls_is_checked(private_server: PrivateServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    making = f"req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days 2 -subj /CN=127.0.0.1"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    await anyio.run_process([openssl, *making.split(), *names])
+    port = free_port()
+    files = {"tls_cert_file": certificate, "tls_key_file": key, "tls_ca_cert_file": certificate}
+    server = private_server("redis", tls_port=port, tls_auth_clients="no", **files)
+    address = server.url().replace("redis://", "rediss://").replace(f":{server.port}/", f":{port}/")
+    with pytest.raises(StoreRefused, match="CERTIFICATE_VERIFY_FAILED") as error:
+        async with RedisTaskStore(address):
+            pass
+    assert error.value.applied == "no"
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    async with RedisTaskStore(address) as store, store.listen(("q",)) as wakeups:
+        with anyio.fail_after(10):
+            await wakeups.wait()
+        await store.apply(jobs(1))
+        assert len((await store.apply(claim(1))).claimed) == 1
 
 
 # --- a cluster ----------------------------------------------------------------------------------------------------

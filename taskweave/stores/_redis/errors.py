@@ -53,6 +53,7 @@ _TABLE: Final[dict[str, tuple[type[StoreError], str]]] = {
     "WRONGTYPE": (NotAStore, "a key of its namespace holds something else"),
 }
 _WORDS: Final = re.compile(rf"(?:^|[\s-])({'|'.join(_TABLE)})\b")
+_TLS: Final = "[SSL: "  # as Python's ssl module begins what it says
 _MAX_CLIENTS: Final = "max number of clients reached"
 _NO_DATABASE: Final = "DB index is out of range"
 _FORBIDDEN: Final = "user executing the script can't"  # how Redis 7 says NOPERM of what a script calls
@@ -70,6 +71,8 @@ def refused(error: RedisError, store: str, *, sent: bool) -> StoreError:
     if word is not None or isinstance(error, ResponseError):
         return _answered(said, word, store)
     unknown: Literal["no", "unknown"] = "unknown" if sent else "no"
+    if _TLS in said:
+        return StoreRefused(store, f"TLS could not be agreed on ({said})", applied=unknown)
     if isinstance(error, ConnectionError | TimeoutError):
         return StoreUnavailable(store, said, applied=unknown)
     return StoreError(store, said, applied=unknown)
