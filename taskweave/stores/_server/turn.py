@@ -81,7 +81,7 @@ class Turn:
     rerank_after: int | None
     payload_bytes_max: int
     url: str
-    _lapsed: set[str] = field(factory=set, init=False)  # keys of rows, locked here, that hold them no longer
+    _lapsed: set[str] = field(factory=set[str], init=False)  # keys of rows, locked here, that hold them no longer
 
     # --- reading rows ---
 
