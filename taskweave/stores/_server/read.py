@@ -56,7 +56,7 @@ async def count(turn: Turn, op: Count) -> Stats:
     counts: dict[str, dict[State, int]] = {}
     oldest: dict[str, Micros] = {}
     for queue, number, jobs, run_at in await turn.link.fetch("count"):
-        state = STATES[number]
+        state: State = STATES[int(number)]
         counts.setdefault(queue, {})[state] = jobs
         if state is State.READY:
             oldest[queue] = run_at
