@@ -63,13 +63,17 @@ def comparable(answer: Any, *, repeat: bool = False) -> Any:
                 raise Disagreement(f"export answers jobs that are not ascending by seq: {seqs}")
             return evolve(answer, jobs=_unplaced(answer.jobs), next=None if answer.next is None else 0)
         case tuple():
-            return _unplaced(answer)
+            return _unplaced(_values(answer))
         case _:
             return answer
 
 
 def _by_id(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(sorted(values, key=lambda value: value.id))
+
+
+def _values(answer: Any) -> tuple[Any, ...]:
+    return tuple(answer)
 
 
 def _unplaced(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -83,9 +87,10 @@ def difference(expected: Any, found: Any, path: str = "") -> str | None:
     if type(expected) is not type(found):
         return f"{path or 'answer'} is {_shown(found)}, must be {_shown(expected)}"
     if isinstance(expected, tuple):
-        return _of_sequences(expected, found, path)
-    if has(type(expected)):
-        for each in fields(type(expected)):
+        return _of_sequences(_values(expected), _values(found), path)
+    kind: type[Any] = type(expected)  # pyright: ignore[reportUnknownVariableType] - of anything
+    if has(kind):
+        for each in fields(kind):
             deeper = f"{path}.{each.name}" if path else each.name
             inside = difference(getattr(expected, each.name), getattr(found, each.name), deeper)
             if inside is not None:

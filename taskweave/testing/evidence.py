@@ -85,7 +85,9 @@ def tenures(calls: Sequence[Call], claims: dict[JobId, list[Start]]) -> dict[tup
     }
     for call in calls:
         if isinstance(call.op, Renew):
-            lost = {(lease.id, lease.fence) for lease in call.answer.lost} if call.answer is not None else set()
+            lost: set[tuple[JobId, Fence]] = set()
+            if call.answer is not None:
+                lost = {(lease.id, lease.fence) for lease in call.answer.lost}
             for lease in call.op.leases:
                 tenure = found.get((lease.id, lease.fence))
                 if tenure is not None and (lease.id, lease.fence) not in lost:

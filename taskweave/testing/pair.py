@@ -122,7 +122,8 @@ class Pair:
         """A spec with an id of its own; what is not given is of no account."""
         self._specs += 1
         id = given.pop("id", f"job-{self._specs:06}")
-        return Spec(id, **({"task": TASK, "queue": QUEUE, "payload": b"{}"} | given))
+        usual: dict[str, Any] = {"task": TASK, "queue": QUEUE, "payload": b"{}"}
+        return Spec(id, **(usual | given))
 
     async def enqueue(self, *specs: Spec) -> tuple[Enqueued, ...]:
         return await self.apply(Enqueue(specs))
@@ -138,7 +139,7 @@ class Pair:
 
     def exchange(self, want: int, **given: Any) -> Exchange:
         """An exchange as most checks need it."""
-        usual = {"member": MEMBER, "queues": (QUEUE,), "tasks": (TASK,), "lease_us": LEASE_US}
+        usual: dict[str, Any] = {"member": MEMBER, "queues": (QUEUE,), "tasks": (TASK,), "lease_us": LEASE_US}
         claim_id = given.pop("claim_id", None) or self.new_claim()
         asked: dict[str, Any] = usual | given
         return Exchange(claim_id=claim_id, want=want, **asked)

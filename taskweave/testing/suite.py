@@ -133,7 +133,7 @@ class _Run:
         except NotAsked:
             return True
         except Exception as error:  # noqa: BLE001  # whatever a store raises is what is wrong with it
-            problem = _described(error)
+            problem = "; ".join([_described(each) for each in _leaves(error)])[:PROBLEM_CHARS_MAX]
         outcome = Outcome(name, level, proves, self._env.now() - began, problem)
         self.outcomes.append(outcome)
         if self.report is not None:
@@ -150,7 +150,13 @@ def _cleared(check: Check, pair: Pair) -> Callable[[], Any]:
 
 
 def _described(error: BaseException) -> str:
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(_described(each) for each in error.exceptions)[:PROBLEM_CHARS_MAX]
     name = "" if isinstance(error, AssertionError) and str(error) else f"{type(error).__name__}: "
     return f"{name}{error}"[:PROBLEM_CHARS_MAX]
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """What is wrong, taken out of the groups in which a task group hands it on."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    inside: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType] - a bare group has no element type
+    return [leaf for each in inside for leaf in _leaves(each)]

@@ -8,7 +8,7 @@ from typing import Any, Final
 from taskweave.core.ids import SECOND
 from taskweave.core.job import State, Verb
 from taskweave.core.unique import UniqueKey
-from taskweave.core.verbs import CancelJobs, Change, DeleteJobs, RetryJobs, UpdateJob
+from taskweave.core.verbs import CancelJobs, Change, Changed, DeleteJobs, RetryJobs, UpdateJob
 from taskweave.testing.checks.registry import Run, add, proves
 from taskweave.testing.checks.retrying import end_of, job_of
 from taskweave.testing.pair import LEASE_US, Pair, meets
@@ -74,7 +74,8 @@ def _of(verb: str, state: State | None) -> Run:
         id = await in_state(pair, state)
         meets(await pair.state(id), state, "the state before")
         answer = await pair.apply(_op(verb, id))
-        (one,) = answer if isinstance(answer, tuple) else (answer,)
+        answers: list[Changed] = [*answer] if isinstance(answer, tuple) else [answer]  # pyright: ignore[reportUnknownVariableType] - of two verbs
+        (one,) = answers
         meets(one.change, change, f"{verb} of a job that is {state or 'not there'}")
         left = None if verb == "delete" and change is D else after or state
         meets(await pair.state(id), left, "the state after")
