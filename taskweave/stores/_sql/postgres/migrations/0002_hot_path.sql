@@ -68,6 +68,10 @@ AS $$
 DECLARE
     v_now bigint;
     v_due bigint;
+    v_pauses boolean;
+    v_cancels boolean;
+    v_repeats boolean;
+    v_asides boolean;
     v_queue text;
     v_open text[] := p_queues;
     v_number bigint;
@@ -91,8 +95,13 @@ DECLARE
     v_from bigint[];
     v_read bigint := -pg_stat_get_xact_tuples_returned('taskweave.job_ready'::regclass);
 BEGIN
-    SELECT greatest(coalesce(p_at, round(extract(epoch FROM clock_timestamp()) * 1000000)::bigint), meta.floor)
-    INTO v_now FROM taskweave.meta WHERE one = 1;
+    -- The instant, and what there is that is rarely there, in one look: most exchanges need no more of it.
+    SELECT greatest(coalesce(p_at, round(extract(epoch FROM clock_timestamp()) * 1000000)::bigint), meta.floor),
+        EXISTS (SELECT FROM taskweave.pause),
+        EXISTS (SELECT FROM taskweave.job WHERE job.claim > 0 AND job.cancel IS NOT NULL),
+        EXISTS (SELECT FROM taskweave.claim WHERE claim.claim_id = p_claim_id),
+        EXISTS (SELECT FROM taskweave.job WHERE job.aside = 1 AND job.queue = ANY(p_queues))
+    INTO v_now, v_pauses, v_cancels, v_repeats, v_asides FROM taskweave.meta WHERE one = 1;
 
     -- Promotion, by (run_at, seq) across the queues.
     FOREACH v_queue IN ARRAY p_queues LOOP
@@ -149,18 +158,20 @@ BEGIN
     END IF;
 
     -- The requests to stop what this member runs.
-    RETURN QUERY
-    SELECT
-        -2, v_now, job.id, job.fence, NULL::bigint, NULL::bigint, NULL::integer, NULL, NULL, NULL::bytea, NULL,
-        job.cancel
-    FROM taskweave.job
-    WHERE
-        job.cancel IS NOT NULL AND job.claim > 0
-        AND p_member = (SELECT claim.member FROM taskweave.claim WHERE claim.number = job.claim);
+    IF v_cancels THEN
+        RETURN QUERY
+        SELECT
+            -2, v_now, job.id, job.fence, NULL::bigint, NULL::bigint, NULL::integer, NULL, NULL, NULL::bytea, NULL,
+            job.cancel
+        FROM taskweave.job
+        WHERE
+            job.cancel IS NOT NULL AND job.claim > 0
+            AND p_member = (SELECT claim.member FROM taskweave.claim WHERE claim.number = job.claim);
+    END IF;
 
     -- A repeated claim answers what still runs under it.
-    SELECT claim.number, claim.seqs INTO v_number, v_listed FROM taskweave.claim WHERE claim.claim_id = p_claim_id;
-    IF FOUND THEN
+    IF v_repeats THEN
+        SELECT claim.number, claim.seqs INTO v_number, v_listed FROM taskweave.claim WHERE claim.claim_id = p_claim_id;
         RETURN QUERY
         SELECT
             1, job.started_at, job.id, job.fence, job.due_at, job.run_at, job.attempt, job.queue, job.task,
@@ -180,8 +191,7 @@ BEGIN
         v_number := NULL;
     END IF;
 
-    PERFORM FROM taskweave.pause LIMIT 1;
-    IF FOUND THEN
+    IF v_pauses THEN
         v_open := ARRAY(
             SELECT line.queue FROM unnest(p_queues) WITH ORDINALITY AS line (queue, nth)
             WHERE NOT EXISTS (SELECT FROM taskweave.pause WHERE pause.queue = line.queue) ORDER BY line.nth
@@ -190,8 +200,10 @@ BEGIN
 
     IF v_left > 0 AND cardinality(p_tasks) > 0 AND cardinality(v_open) > 0 THEN
         -- Expired jobs that were set aside are ready again if the clock ran back.
-        UPDATE taskweave.job SET aside = 0
-        WHERE job.aside = 1 AND job.queue = ANY(v_open) AND job.expires_at > v_now;
+        IF v_asides THEN
+            UPDATE taskweave.job SET aside = 0
+            WHERE job.aside = 1 AND job.queue = ANY(v_open) AND job.expires_at > v_now;
+        END IF;
 
         FOREACH v_queue IN ARRAY v_open LOOP
             -- Which of the known tasks wait here: by asking for each of a few, else by leaping along the index.
