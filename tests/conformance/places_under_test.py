@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio.to_thread
 import servers
-from proxy import Proxy, nth
+from proxy import Proxy, every
 from server_fixtures import required
 from servers import Server
 
@@ -19,6 +19,7 @@ from taskweave.testing.places import MakeStore, maker_at
 KINDS = ("memory", "sqlite", "postgres", "redis", "mariadb")
 SERVERS = KINDS[2:]
 NAMES = {"memory": "memory", "sqlite": "SQLite", "postgres": "PostgreSQL", "redis": "Redis", "mariadb": "MariaDB"}
+CUT_EACH, CUTS = 3, 8  # each third request, until so many were cut: some of them end a transaction
 FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else "/tmp"
 
 
@@ -50,10 +51,10 @@ class Harmed:
         await anyio.to_thread.run_sync(self.server.restart)
 
     async def cut_before(self) -> None:
-        self.proxy.plan = nth(5, "before")
+        self.proxy.plan = every(CUT_EACH, "before", most=CUTS)
 
     async def cut_after(self) -> None:
-        self.proxy.plan = nth(5, "after")
+        self.proxy.plan = every(CUT_EACH, "after", most=CUTS)
 
 
 @contextmanager
