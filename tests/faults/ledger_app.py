@@ -30,7 +30,11 @@ def note(*words: object) -> None:
 @app.task(name="step")
 async def step(n: int, ctx: Ctx = inject()) -> int:
     note("start", n, ctx.fence)
-    await anyio.sleep(0.005)
+    try:
+        await anyio.sleep(0.005)
+    except BaseException:
+        note("stopped", n, ctx.fence)
+        raise
     note("end", n, ctx.fence)
     return n
 

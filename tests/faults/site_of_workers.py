@@ -21,6 +21,7 @@ from taskweave.core.job import Job
 from taskweave.core.verbs import Load
 
 HERE = Path(__file__).parent
+ROUND, ROUNDS_MAX = 100, 20
 
 
 async def until(condition: Callable[[], bool], seconds: float = 40) -> None:
@@ -43,6 +44,7 @@ class Site:
         self.folder, self.backend = folder, backend
         self.url = url or f"sqlite:///{folder}/jobs.db"
         self.workers: list[subprocess.Popen[str]] = []
+        self.sent = 0  # steps, by `strike`
 
     def worker(self, *words: str) -> subprocess.Popen[str]:
         """Start a worker and return when it says that it is up."""
@@ -73,10 +75,38 @@ class Site:
                 worker.send_signal(signal.SIGCONT)
                 await anyio.sleep(0.002)
 
+    async def strike(self, workers: list[subprocess.Popen[str]], do: Callable[[], None]) -> list[str]:
+        """Enqueue steps, and do it at an instant at which these workers run some; returns the ids acknowledged."""
+        ids: list[str] = []
+        for _ in range(ROUNDS_MAX):
+            numbers = range(self.sent, self.sent + ROUND)
+            self.sent += ROUND
+            ids += await self.enqueue("step", numbers, max_lost=20)
+            if await self.amid(workers, self.sent, do):
+                return ids
+        raise AssertionError("every round was over before the test looked: it would prove nothing")
+
+    async def amid(self, workers: list[subprocess.Popen[str]], ends: int, do: Callable[[], None]) -> bool:
+        """Do it at an instant at which these workers run jobs; False when so many jobs have ended before one came."""
+        with anyio.fail_after(40):
+            while True:
+                for worker in workers:
+                    worker.send_signal(signal.SIGSTOP)
+                try:
+                    if sum(self.unended(worker.pid) for worker in workers):
+                        do()
+                        return True
+                    if len(self.count("end")) >= ends:
+                        return False
+                finally:
+                    for worker in workers:
+                        worker.send_signal(signal.SIGCONT)
+                await anyio.sleep(0.002)
+
     def unended(self, pid: int) -> int:
-        """How many jobs this process has begun and not ended, by the ledger."""
+        """How many steps this process has begun and not ended, by the ledger."""
         words = Counter(line[0] for line in self.lines() if line[-1] == str(pid))
-        return words["start"] - words["end"]
+        return words["start"] - words["end"] - words["stopped"]
 
     def command(self, *words: str) -> subprocess.Popen[str]:
         """Start `taskweave WORDS...`; what it says is in `said()`."""
