@@ -168,12 +168,8 @@ BUGS = {
     "what is set aside is never taken back": ("job_take_back", "SET aside = 0", "SET aside = aside"),
     "a success frees no lease": ("job_settle", "lease_until = NULL, ", ""),
     "a success counts under any fence": ("job_settle", " AND fence = $2", ""),
-    "a success forgets its window": ("job_settle", ", coalesce(window_until, 0)", ""),
-    "a success without a result keeps its unique window's key": (
-        "job_settle_bare",
-        "CASE WHEN window_until > $1 THEN unique_key END",
-        "unique_key",
-    ),
+    "a result is kept as long as its row": ("job_settle", "chore_at = $1 + ttl_us", "chore_at = $1 + keep_us"),
+    "a success without a result has one to drop": ("job_settle_bare", "chore = 1", "chore = 0"),
     "held windows are pruned": ("ended", "(window_until IS NULL OR window_until <= $3)", "TRUE"),
 }
 
