@@ -1,9 +1,9 @@
 """All stores walk together: one state machine, every store on both runtimes, the same answers and the same rows.
 
 The queue machine is the meaning of a store; here it leads, and memory, SQLite, PostgreSQL, Redis and MariaDB follow,
-with the same ops at the same instants. Each runtime has one event loop in a thread of its own for all tests, so that the
-steps of the walk are plain calls. What may be asked is described once, in taskweave.testing.operations; the stores of
-single adapters are walked harder, and with planted bugs, by the other agreement tests here.
+with the same ops at the same instants. Each runtime has one event loop in a thread of its own for all tests, so that
+the steps of the walk are plain calls. What may be asked is described once, in taskweave.testing.operations; the stores
+of single adapters are walked harder, and with planted bugs, by the other agreement tests here.
 
 A server that is not there is left out and said to be; with CI=true that is a failure.
 """

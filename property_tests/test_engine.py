@@ -188,9 +188,9 @@ class Cluster(RuleBasedStateMachine):
             ending = Ending.STOPPED
         ending = worker.own.get((id, fence), ending)
         running = worker.engine.running.get(id)
-        if running is not None and running.job.fence == fence and running.why is not Why.LEASE_LOST:
-            if ending not in (Ending.COMMITTED, Ending.REFUSED):
-                worker.unheard.add((id, fence))
+        heard = ending in (Ending.COMMITTED, Ending.REFUSED) or running is None or running.job.fence != fence
+        if not heard and running is not None and running.why is not Why.LEASE_LOST:
+            worker.unheard.add((id, fence))
         failure = BOOM if ending is Ending.RAISED else None
         delay = SECOND if ending is Ending.SNOOZED else 0
         self.tell(worker, Ended((RunEnded(id, fence, ending, b"1", failure=failure, delay_us=delay),)))
@@ -362,7 +362,14 @@ def _settles_what_settled_itself(self: Engine, run: RunEnded, effects: list[obje
         ("_failed", _forgets_the_outbox_on_failure),
         ("_enforce", lambda self, now, effects: None),
     ],
-    ids=["settles twice", "is silent of a commit", "announces too early", "never resends", "forgets the outbox", "never enforces a deadline"],
+    ids=[
+        "settles twice",
+        "is silent of a commit",
+        "announces too early",
+        "never resends",
+        "forgets the outbox",
+        "never enforces a deadline",
+    ],
 )
 def test_planted_bugs_are_found(monkeypatch: pytest.MonkeyPatch, method: str, bug: object) -> None:
     monkeypatch.setattr(Engine, method, bug)

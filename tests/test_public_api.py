@@ -21,10 +21,10 @@ TaskExecutor TaskStore Transaction Unique Work WorkerSettings inject
 ERRORS = """
 Abort AppNotFound BuildFailed Cancel ConfigurationError DecodeError DuplicateId IllegalTransition InvalidArguments
 InvalidBackup InvalidInput InvalidName InvalidStoreUrl InvalidTask InvalidValue JobCancelled JobError JobExpired
-JobFailed JobLost JobNotFound LeaseLost MissingAbility MissingExtra MissingMainGuard NaiveDatetime NotAStore NotOpen NotSerializable
-PayloadTooLarge ResultExpired ResultTimeout ResultTooLarge RetryAfter SchemaTooNew SchemaTooOld Snooze StoreError
-StoreFull StoreMissing StoreReadOnly StoreRefused StoreUnavailable SyncInsideLoop TaskweaveError TransactionMisused
-TransactionTooLong UniqueConflict UnknownOption UnknownTask WaitTimeout WorkerFailed
+JobFailed JobLost JobNotFound LeaseLost MissingAbility MissingExtra MissingMainGuard NaiveDatetime NotAStore NotOpen
+NotSerializable PayloadTooLarge ResultExpired ResultTimeout ResultTooLarge RetryAfter SchemaTooNew SchemaTooOld Snooze
+StoreError StoreFull StoreMissing StoreReadOnly StoreRefused StoreUnavailable SyncInsideLoop TaskweaveError
+TransactionMisused TransactionTooLong UniqueConflict UnknownOption UnknownTask WaitTimeout WorkerFailed
 """
 
 

@@ -60,8 +60,7 @@ from taskweave.exceptions._stores import StoreReadOnly as StoreReadOnly
 from taskweave.exceptions._stores import StoreRefused as StoreRefused
 from taskweave.exceptions._stores import StoreUnavailable as StoreUnavailable
 
-for _each in list(globals().values()):
-    if isinstance(_each, type):
-        _each.__module__ = __name__  # what tracebacks and stored failures call them; their files are our business
-
-del _each
+_own = [each for each in globals().values() if isinstance(each, type)]
+for _error in _own:
+    _error.__module__ = __name__  # what tracebacks and stored failures call them; their files are our business
+del _own, _error

@@ -1,4 +1,4 @@
-"""A process that enqueues one unique key so many times: `unique_producer.py STORE COUNT` (an address or a file); says how each went."""
+"""A process that enqueues one unique key so many times, and says how each went: `unique_producer.py STORE COUNT`."""
 
 from __future__ import annotations
 

@@ -144,9 +144,11 @@ class PostgresBlock:
         session = self._session
         if isinstance(op, Exchange) and (plain := hot.plain_part(op)) is not None:
             records = await connection.fetch(session.statements["exchange"], *hot.exchanged_by(op, None, plain))
-            return cast("A", hot.exchanged(op, plain, records))
+            answer: Any = hot.exchanged(op, plain, records)  # an A: the op is an Exchange
+            return cast("A", answer)
         link = PostgresLink(connection, session.statements)
-        return await apply_inside(link, connection.execute, op, session.payload_bytes_max, session.url)
+        applied: Any = await apply_inside(link, connection.execute, op, session.payload_bytes_max, session.url)
+        return cast("A", applied)
 
     async def commit(self) -> None:
         connection = self._open()
