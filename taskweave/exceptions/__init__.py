@@ -60,7 +60,12 @@ from taskweave.exceptions._stores import StoreReadOnly as StoreReadOnly
 from taskweave.exceptions._stores import StoreRefused as StoreRefused
 from taskweave.exceptions._stores import StoreUnavailable as StoreUnavailable
 
-_own = [each for each in globals().values() if isinstance(each, type)]
-for _error in _own:
-    _error.__module__ = __name__  # what tracebacks and stored failures call them; their files are our business
-del _own, _error
+
+def _call_them_by_their_public_names() -> None:
+    """What tracebacks and stored failures call them; in which file they stand is nobody's business."""
+    for each in globals().values():
+        if isinstance(each, type):
+            each.__module__ = __name__
+
+
+_call_them_by_their_public_names()
