@@ -1,6 +1,6 @@
 """PostgreSQL walks beside the queue machine: the same ops at the same instants give the same answers and the same rows.
 
-The walk is that of SQLite (test_store_agreement). What producers and workers do all the time is written a second time,
+The walk is that of SQLite (test_sqlite_agreement). What producers and workers do all the time is written a second time,
 in functions of the server, so bugs are planted there and in the statements, and each must be found. A walk ends with
 the store's own check of its rows (I26). Walks share a schema, emptied in between, since making one is dear.
 """
@@ -50,7 +50,7 @@ def _neighbour(name: str) -> ModuleType:
     return module
 
 
-walks: Any = _neighbour("test_store_agreement")
+walks: Any = _neighbour("test_sqlite_agreement")
 BACK = [500_000, 2_000_000, 6_000_000]
 numbers = itertools.count()
 
