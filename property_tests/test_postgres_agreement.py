@@ -220,8 +220,8 @@ BUGS: dict[str, tuple[str, str, str]] = {  # the file, the SQL that is there, an
     "answers_a_repeated_claim_anew": (HOT, "p_tasks := '{}';", "NULL;"),
     "ignores_the_floor": (
         HOT,
-        "SELECT greatest(coalesce(p_at, round(extract(epoch FROM clock_timestamp()) * 1000000)::bigint), meta.floor),\n",
-        "SELECT coalesce(p_at, 0),\n",
+        "greatest(coalesce(p_at, round(extract(epoch FROM clock_timestamp()) * 1000000)::bigint), meta.floor),\n",
+        "coalesce(p_at, 0),\n",
     ),
     "ignores_priorities": (HOT, "CASE WHEN v_aging IS NULL THEN -priority ELSE 0 END", "0"),
     "forgets_deadlines": (HOT, "v_now + expiry", "NULL"),
