@@ -1,6 +1,6 @@
 """MySQL, on MariaDB 10.11, walks beside the queue machine: the same ops give the same answers and the same rows.
 
-The walk is that of SQLite (test_sqlite_agreement), through the store itself. What SQL decides here (which rows, in which
+The walk is SQLite's (test_sqlite_agreement), through the store itself. What SQL decides here (which rows, in which
 order, and what a plain success writes) is what planted bugs change, and each must be found. Each walk ends with the
 store's own check of its rows.
 """

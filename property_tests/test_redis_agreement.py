@@ -1,6 +1,6 @@
 """Redis walks beside the queue machine: the same ops at the same instants give the same answers and the same rows.
 
-The walk is that of SQLite (test_sqlite_agreement); here the rules of the queue are written a second time, in Lua, so the
+The walk is SQLite's (test_sqlite_agreement); here the rules of the queue are written a second time, in Lua, so the
 planted bugs are in the Lua, and each must be found by the walk, by the conformance suite, or by both. Every walk has a
 namespace of its own, and ends with the store's own check of its indexes.
 """

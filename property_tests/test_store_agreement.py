@@ -188,6 +188,7 @@ def test_no_store_is_left_out(kind: str) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.proves(26)
+@pytest.mark.proves(26, 126)
 @pytest.mark.parametrize("profile", [WALK, LONG], ids=["many walks", "long walks"])
 def test_all_stores_agree(profile: settings, portals: dict[str, BlockingPortal]) -> None:
     run_state_machine_as_test(machine(portals, makers()), settings=profile)
