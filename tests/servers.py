@@ -227,6 +227,12 @@ def shared(kind: str) -> Server:
         return _shared[name]
 
 
+def pids() -> set[int]:
+    """The processes of the servers that this process has started."""
+    with _lock:
+        return {server.process.pid for server in _ours if server.process is not None}
+
+
 def private(kind: str, *, durable: bool = False, password: str | None = None, **settings: object) -> Server:
     """A server of one's own, with these settings of its configuration; stop it (or use `with`) when done."""
     name = ALIASES.get(kind, kind)
