@@ -93,7 +93,7 @@ DECLARE
     v_as integer[];
     v_bs bigint[];
     v_from bigint[];
-    v_read bigint := -pg_stat_get_xact_tuples_returned('taskweave.job_ready'::regclass);
+    v_read bigint := -coalesce(pg_stat_get_xact_tuples_returned(to_regclass('taskweave.job_ready')), 0);
 BEGIN
     -- The instant, and what there is that is rarely there, in one look: most exchanges need no more of it.
     SELECT greatest(coalesce(p_at, round(extract(epoch FROM clock_timestamp()) * 1000000)::bigint), meta.floor),
@@ -347,7 +347,7 @@ BEGIN
         END IF;
     END IF;
 
-    v_read := v_read + pg_stat_get_xact_tuples_returned('taskweave.job_ready'::regclass);
+    v_read := v_read + coalesce(pg_stat_get_xact_tuples_returned(to_regclass('taskweave.job_ready')), 0);
     IF v_read > p_read_max OR cardinality(p_from_queues) > 0 THEN
         RETURN QUERY
         SELECT DISTINCT ON (job.queue, job.task)
