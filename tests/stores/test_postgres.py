@@ -540,6 +540,9 @@ def test_places_are_kept_only_while_dead_rows_are_many() -> None:
     lane, place, farther = ("q", "t"), (0, 10, 1), (0, 20, 2)
     heads.read(False, READ_MAX, [(lane, place)], 1.0, 0.01)
     assert heads.begin(1.1) == {}
+    heads.read(False, READ_MAX + 1, [(lane, place)], 0.0, 0.01)
+    heads.read(False, READ_MAX + 1, [(lane, place)], 1.9, 0.01)
+    assert heads.begin(1.95) == {}  # it may pass by itself
     heads.read(False, READ_MAX + 1, [(lane, place)], 2.0, 0.01)
     assert heads.begin(2.1) == {lane: place}
     heads.read(True, 5, [(lane, farther)], 2.2, 0.01)
@@ -551,15 +554,17 @@ def test_places_are_kept_only_while_dead_rows_are_many() -> None:
 
 def test_a_long_look_is_taken_rarely() -> None:
     heads = Heads()
+    heads.read(False, 10**6, [(("q", "t"), (0, 1, 1))], 50.0, 0.5)
     heads.read(False, 10**6, [(("q", "t"), (0, 1, 1))], 100.0, 0.5)
     assert heads.begin(109.9)
     assert not heads.begin(110.1)
 
 
 async def test_claims_do_not_read_what_a_held_snapshot_keeps(
-    store: PostgresTaskStore, server: Server, namespace: str
+    store: PostgresTaskStore, server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without the places, the last claim would read an entry for each job that was claimed since."""
+    monkeypatch.setattr("taskweave.stores._postgres.heads.PERSISTS_S", 0.0)  # the test need not last so long
     jobs, batch = READ_MAX + 1_500, 500
     for _ in range(0, jobs, batch):
         await store.apply(Enqueue(tuple([job() for _ in range(batch)])))

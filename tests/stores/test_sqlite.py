@@ -58,8 +58,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_thread_left() -> Iterator[None]:
+    before = set(threading.enumerate())
     yield
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if "taskweave" in thread.name or "_connection_worker_thread" in thread.name:
             thread.join(5)  # the driver's thread ends a moment after its connection is closed
             assert not thread.is_alive(), thread.name

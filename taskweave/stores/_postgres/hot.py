@@ -122,11 +122,13 @@ def exchanged_by(
 
 
 def reached(records: Sequence[Record]) -> tuple[int, list[tuple[Lane, Place]]]:
-    """How many entries the claim of an exchange has read, and up to which place in which lane."""
+    """How many entries the claim of an exchange has read in vain, and up to which place in which lane."""
     entries, places = 0, list[tuple[Lane, Place]]()
     for row in records:
         if row[0] == _HEAD:
-            entries = row[3]
+            entries += row[3]
+        elif row[0] > _HEAD:
+            entries -= 1
         elif row[0] == _REACHED:
             places.append(((row[7], row[8]), (row[6], row[5], row[3])))
     return entries, places
