@@ -251,6 +251,7 @@ def test_ctrl_c_while_the_command_is_loaded_is_one_word(act: str) -> None:
     """Half of a second command's life is spent importing: an impatient Ctrl-C lands there."""
     code = (
         "import signal, sys\n"
+        "signal.signal(2, signal.default_int_handler)\n"  # a test run in the background inherits that it is ignored
         "class Impatient:\n"
         " def find_spec(self, name, path=None, target=None):\n"
         f"  if name != 'taskweave.cli': return\n  {act}\n"
