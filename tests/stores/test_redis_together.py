@@ -288,7 +288,14 @@ def walking(name: str) -> bool:
 # --- TLS ----------------------------------------------------------------------------------------------------------
 
 
-async def test_tls_is_checked(private_server: PrivateServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tls_is_checked(
+    private_server: PrivateServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    anyio_backend_options: dict[str, object],
+) -> None:
+    if anyio_backend_options.get("use_uvloop"):
+        pytest.skip("now and then uvloop fails to close the handle of a handshake that was refused (EBUSY)")
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("no openssl to make a certificate with")
