@@ -119,6 +119,13 @@ def properties(session: nox.Session) -> None:
 
 
 @nox.session(python=OLDEST)
+def hunts(session: nox.Session) -> None:
+    """Bugs planted in the SQL and the Lua, hunted by long walks on servers; apart, because it takes long."""
+    _install(session, "test", "servers")
+    _pytest(session, "property_tests", "-k", "planted or walk_finds", TASKWEAVE_HUNT="1")
+
+
+@nox.session(python=OLDEST)
 def docs(session: nox.Session) -> None:
     """Every code block of README.md and docs/, every example, with the output that they show."""
     _install(session, "test")

@@ -8,6 +8,7 @@ store's own check of its rows.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,6 +176,8 @@ BUGS = {
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.skipif(not os.environ.get("TASKWEAVE_HUNT"), reason="minutes each on a server: nox -s hunts")
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_in_the_sql_is_found(bug: str) -> None:
     class Planted(Agreement):
